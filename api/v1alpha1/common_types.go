@@ -1,0 +1,204 @@
+package v1alpha1
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// Architecture is a processor architecture as OCI images name it.
+// +kubebuilder:validation:Enum=amd64;arm64
+type Architecture string
+
+// The architectures of machines.
+const (
+	ArchitectureAMD64 Architecture = "amd64"
+	ArchitectureARM64 Architecture = "arm64"
+)
+
+// BootPolicy says how often a machine may boot what it is given.
+// +kubebuilder:validation:Enum=Always;Once
+type BootPolicy string
+
+// The boot policies.
+const (
+	// BootPolicyAlways: at every boot; for diskless machines.
+	BootPolicyAlways BootPolicy = "Always"
+	// BootPolicyOnce: exactly once for each attempt; for installations.
+	BootPolicyOnce BootPolicy = "Once"
+)
+
+// Proof is how the operator knows which machine is asking.
+// +kubebuilder:validation:Enum=BMC;Relay;Proxy;Address;Claimed
+type Proof string
+
+// State sums up the conditions for older clients: it is derived from Ready.
+// +kubebuilder:validation:Enum=Ready;Pending;Error
+type State string
+
+// The states.
+const (
+	StateReady   State = "Ready"
+	StatePending State = "Pending"
+	StateError   State = "Error"
+)
+
+// ArtifactRole says what an artifact is for.
+// +kubebuilder:validation:Enum=UKI;Kernel;Initrd;Squashfs
+type ArtifactRole string
+
+// Artifact is one verified blob that a machine is given.
+type Artifact struct {
+	// role says what the blob is for: UKI, Kernel, Initrd or Squashfs.
+	Role ArtifactRole `json:"role"`
+	// digest is the SHA-256 of the blob, as sha256:<64 hexadecimal digits>.
+	// +kubebuilder:validation:MaxLength=71
+	Digest string `json:"digest"`
+	// size of the blob in bytes.
+	Size int64 `json:"size"`
+	// source is where every replica pulls the blob from: the image as
+	// registry/repository@digest, or the URL that was given.
+	// +optional
+	// +kubebuilder:validation:MaxLength=2048
+	Source string `json:"source,omitempty"`
+	// url is where this operator serves the blob to anyone.
+	// +optional
+	// +kubebuilder:validation:MaxLength=2048
+	URL string `json:"url,omitempty"`
+}
+
+// BootStageName names a step of a boot that the server sees.
+// +kubebuilder:validation:Enum=IPXEScript;UKI;Ignition
+type BootStageName string
+
+// BootStage is what the server saw of one step of the last boot.
+type BootStage struct {
+	// name of the step: IPXEScript, UKI or Ignition.
+	Name BootStageName `json:"name"`
+	// attempt is the number of the boot attempt in which this was seen.
+	Attempt int64 `json:"attempt"`
+	// clientAddress is the IP address that asked.
+	// +kubebuilder:validation:MaxLength=64
+	ClientAddress string `json:"clientAddress,omitempty"`
+	// startedTime is when the first delivery of this attempt began.
+	StartedTime *metav1.MicroTime `json:"startedTime,omitempty"`
+	// completedTime is when the first complete delivery of this attempt ended.
+	// It is proof of delivery, not of what the machine did with it.
+	// +optional
+	CompletedTime *metav1.MicroTime `json:"completedTime,omitempty"`
+	// digest of what was delivered, where it is an artifact.
+	// +optional
+	// +kubebuilder:validation:MaxLength=71
+	Digest string `json:"digest,omitempty"`
+}
+
+// BootServed is the commit of the one delivery that a bootPolicy of Once
+// allows for each attempt.
+type BootServed struct {
+	// attempt whose one delivery this is.
+	Attempt int64 `json:"attempt"`
+	// digest of the UKI that was delivered.
+	// +kubebuilder:validation:MaxLength=71
+	Digest string `json:"digest"`
+	// delivery identifies the one response that was allowed to finish.
+	// +kubebuilder:validation:MaxLength=64
+	Delivery string `json:"delivery"`
+	// clientAddress is the IP address it was delivered to.
+	// +kubebuilder:validation:MaxLength=64
+	ClientAddress string `json:"clientAddress,omitempty"`
+	// time of the commit.
+	Time metav1.MicroTime `json:"time"`
+}
+
+// BootStatus is what the operator knows of the machine's boots.
+type BootStatus struct {
+	// attempt is the number of the present boot attempt, counted from 1. A
+	// change of spec, the annotation boot.ironcore.dev/request-boot and, with
+	// bootPolicy Always, a boot of the identified machine open the next one.
+	Attempt int64 `json:"attempt,omitempty"`
+	// openedTime is when the attempt was opened. It closes 2 minutes after its
+	// secret was delivered for the first time, or after 30 minutes.
+	OpenedTime *metav1.MicroTime `json:"openedTime,omitempty"`
+	// openedBy says what opened the attempt: SpecChanged, Requested or
+	// BootDelivery.
+	// +kubebuilder:validation:Enum=SpecChanged;Requested;BootDelivery
+	OpenedBy string `json:"openedBy,omitempty"`
+	// openedGeneration is the generation of the spec for which an attempt was
+	// opened last.
+	OpenedGeneration int64 `json:"openedGeneration,omitempty"`
+	// request is the value of the annotation boot.ironcore.dev/request-boot for
+	// which an attempt was opened last.
+	// +optional
+	// +kubebuilder:validation:MaxLength=256
+	Request string `json:"request,omitempty"`
+	// lastClientAddress is the IP address from which the machine booted or
+	// fetched something last.
+	// +optional
+	// +kubebuilder:validation:MaxLength=64
+	LastClientAddress string `json:"lastClientAddress,omitempty"`
+	// proof is how the machine was identified: BMC, Relay, Proxy, Address or
+	// Claimed.
+	// +optional
+	// +kubebuilder:validation:MaxLength=16
+	Proof string `json:"proof,omitempty"`
+	// served is the commit of the one delivery of a bootPolicy of Once.
+	// +optional
+	Served *BootServed `json:"served,omitempty"`
+	// secretAddress is the IP address that fetched this attempt's secret first;
+	// no other address gets it.
+	// +optional
+	// +kubebuilder:validation:MaxLength=64
+	SecretAddress string `json:"secretAddress,omitempty"`
+	// stages holds what was seen of the last boot, by name.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MaxItems=8
+	Stages []BootStage `json:"stages,omitempty"`
+}
+
+// ConfigStatus is what the operator says of an HTTPBootConfig or an
+// IPXEBootConfig.
+type ConfigStatus struct {
+	// state sums up the conditions: Ready, Pending or Error. It is derived from
+	// the condition Ready.
+	// +optional
+	State State `json:"state,omitempty"`
+	// observedGeneration is the generation of the spec that this status is about.
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// conditions: ArtifactsReady, IgnitionValid, Identifiable and Ready say what
+	// the operator made of the spec; UKIFetched, IPXEScriptFetched and
+	// IgnitionDataFetched say what the machine fetched.
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+	// artifacts that the machine is given, by role.
+	// +optional
+	// +listType=map
+	// +listMapKey=role
+	// +kubebuilder:validation:MaxItems=8
+	Artifacts []Artifact `json:"artifacts,omitempty"`
+	// boot is what the operator knows of the machine's boots.
+	// +optional
+	Boot *BootStatus `json:"boot,omitempty"`
+}
+
+// SecretReference names a Secret in the same namespace.
+type SecretReference = corev1.LocalObjectReference
+
+// RequestBootAnnotation opens a new boot attempt whenever its value changes.
+const RequestBootAnnotation = "boot.ironcore.dev/request-boot"
+
+// The keys of Secrets that a config names.
+const (
+	// SecretKeyIgnition holds the Ignition or Butane document.
+	SecretKeyIgnition = "ignition"
+	// SecretKeyFormat says how to read it: "fcos" means Butane; anything else
+	// means Ignition JSON.
+	SecretKeyFormat = "format"
+	// SecretKeyIPXEScript holds an iPXE script.
+	SecretKeyIPXEScript = "ipxe-script"
+	// FormatButane is the value of SecretKeyFormat for Butane of any variant.
+	FormatButane = "fcos"
+)

@@ -1,0 +1,102 @@
+package v1alpha1
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// HTTPBootConfigSpec says what one machine boots over UEFI HTTP Boot, and how
+// the machine is known.
+// +kubebuilder:validation:XValidation:rule="!(has(self.ukiURL) && size(self.ukiURL) > 0 && has(self.image) && size(self.image) > 0)",message="set either image or ukiURL, not both: image is pulled from an OCI registry and served by this operator, ukiURL is a UKI elsewhere"
+type HTTPBootConfigSpec struct {
+	// systemUUID is the SMBIOS UUID of the machine, in any notation; upper and
+	// lower case, and the byte order of EFI_GUID, are the same machine.
+	// +optional
+	// +kubebuilder:validation:MaxLength=64
+	// +kubebuilder:validation:XValidation:rule="self == '' || self.matches('^(urn:uuid:)?[{]?[0-9a-fA-F]{8}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{12}[}]?$')",message="systemUUID must be a UUID such as 00112233-4455-6677-8899-aabbccddeeff (on the machine: dmidecode -s system-uuid)"
+	SystemUUID string `json:"systemUUID,omitempty"`
+	// networkIdentifiers are the IP and MAC addresses of the machine, in any
+	// notation. An IP address lets the machine prove who it is by where its
+	// requests come from.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:MaxLength=64
+	// +kubebuilder:validation:items:MinLength=2
+	// +kubebuilder:validation:XValidation:rule="self.all(i, i.matches('^[0-9a-fA-F.:-]+(%[0-9A-Za-z._-]+)?$'))",message="every networkIdentifier must be an IP address such as 10.0.0.5 or a MAC address such as 52:54:00:aa:bb:01; prefixes and host names name no single machine"
+	NetworkIdentifiers []string `json:"networkIdentifiers,omitempty"`
+	// ukiURL is the http or https URL of a UKI outside any registry. From hosts
+	// that the operator allows it is pulled, verified and served like an image;
+	// otherwise it is only told to those who ask for JSON.
+	// +optional
+	// +kubebuilder:validation:MaxLength=2048
+	// +kubebuilder:validation:XValidation:rule="self == '' || self.matches('^https?://[^/ ]+/[^ \\t\\r\\n]*$')",message="ukiURL must be an absolute http or https URL with a path, such as https://images.example.com/os.efi"
+	UKIURL string `json:"ukiURL,omitempty"`
+	// image is an OCI image reference, by tag or digest, such as
+	// registry.example.com/os/images:1.2; the machine boots the UKI in it that is
+	// for its architecture. With neither image nor ukiURL the operator's default
+	// image is used, if it has one.
+	// +optional
+	// +kubebuilder:validation:MaxLength=512
+	// +kubebuilder:validation:XValidation:rule="self == '' || self.matches('^[A-Za-z0-9][A-Za-z0-9._:/@-]*$')",message="image must be an OCI reference without scheme or spaces, such as registry.example.com/os/images:1.2 or registry.example.com/os/images@sha256:…"
+	Image string `json:"image,omitempty"`
+	// architecture of the machine. Without it the operator's --architecture is used.
+	// +optional
+	Architecture Architecture `json:"architecture,omitempty"`
+	// pullSecretRef names a Secret of type kubernetes.io/dockerconfigjson in the
+	// same namespace, for registries that ask for credentials.
+	// +optional
+	PullSecretRef *corev1.LocalObjectReference `json:"pullSecretRef,omitempty"`
+	// ignitionSecretRef names a Secret in the same namespace whose key "ignition"
+	// holds the machine's Ignition document, or Butane if its key "format" is
+	// "fcos".
+	// +optional
+	IgnitionSecretRef *corev1.LocalObjectReference `json:"ignitionSecretRef,omitempty"`
+	// bootPolicy says how often the machine may boot this: Always, for a diskless
+	// machine, or Once for each attempt, for an installation.
+	// +optional
+	// +kubebuilder:default=Always
+	BootPolicy BootPolicy `json:"bootPolicy,omitempty"`
+	// minimumProof is the weakest proof of identity that is enough to boot and to
+	// get secrets: BMC, Relay, Proxy, Address or, for anyone who says the UUID,
+	// Claimed. Without it the operator's --minimum-proof is used.
+	// +optional
+	MinimumProof Proof `json:"minimumProof,omitempty"`
+}
+
+// HTTPBootConfig gives one machine a unified kernel image over UEFI HTTP Boot,
+// and its Ignition.
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:shortName=hbc,categories=boot
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
+// +kubebuilder:printcolumn:name="Policy",type=string,JSONPath=`.spec.bootPolicy`
+// +kubebuilder:printcolumn:name="Digest",type=string,JSONPath=`.status.artifacts[?(@.role=="UKI")].digest`
+// +kubebuilder:printcolumn:name="Size",type=integer,JSONPath=`.status.artifacts[?(@.role=="UKI")].size`
+// +kubebuilder:printcolumn:name="Attempt",type=integer,JSONPath=`.status.boot.attempt`
+// +kubebuilder:printcolumn:name="UKI",type=string,JSONPath=`.status.conditions[?(@.type=="UKIFetched")].status`
+// +kubebuilder:printcolumn:name="Ignition",type=string,JSONPath=`.status.conditions[?(@.type=="IgnitionDataFetched")].status`
+// +kubebuilder:printcolumn:name="Client",type=string,JSONPath=`.status.boot.lastClientAddress`
+// +kubebuilder:printcolumn:name="UUID",type=string,JSONPath=`.spec.systemUUID`,priority=1
+// +kubebuilder:printcolumn:name="Message",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].message`,priority=1
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+type HTTPBootConfig struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	// spec says what the machine boots.
+	// +optional
+	Spec HTTPBootConfigSpec `json:"spec,omitempty"`
+	// status says what the operator made of it, and what the machine fetched.
+	// +optional
+	Status ConfigStatus `json:"status,omitempty"`
+}
+
+// HTTPBootConfigList is a list of HTTPBootConfigs.
+// +kubebuilder:object:root=true
+type HTTPBootConfigList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []HTTPBootConfig `json:"items"`
+}

@@ -1,0 +1,90 @@
+package boot
+
+import (
+	"net/netip"
+	"time"
+)
+
+const (
+	// AttemptLifetime is how long an attempt stays open when no secret is
+	// fetched, counted from its opening.
+	AttemptLifetime = 30 * time.Minute
+	// SecretGrace is how long an attempt stays open after the first complete
+	// delivery of its secret: a client may try again.
+	SecretGrace = 2 * time.Minute
+	// HeldBack is how many bytes at the end of a blob wait for its digest to
+	// be verified, and for the commit of a plan that says Once.
+	HeldBack = 64 << 10
+)
+
+// Attempt is one boot of one machine, from the moment that the control plane
+// or a boot delivery opens it. Secrets are only served while it is open.
+type Attempt struct {
+	// Number counts the attempts of one object from 1; 0 means none yet.
+	Number   int64
+	OpenedAt time.Time
+	// SecretServedAt is the end of the first complete delivery of a secret.
+	SecretServedAt time.Time
+	// SecretAddr is the address that fetched the secret first. Nobody else
+	// gets it in this attempt.
+	SecretAddr netip.Addr
+	// UKIServedAt is the end of the first complete delivery of boot bytes.
+	UKIServedAt time.Time
+	// Spent says that the one delivery of a plan that says Once is committed.
+	Spent bool
+	// Ambiguous says that requests for several machines came from this
+	// machine's address in this attempt: the address proves nothing any more.
+	Ambiguous bool
+}
+
+// Open says whether secrets may be served at this time.
+func (a Attempt) Open(now time.Time) bool {
+	if a.Number == 0 || now.After(a.OpenedAt.Add(AttemptLifetime)) {
+		return false
+	}
+	return a.SecretServedAt.IsZero() || now.Before(a.SecretServedAt.Add(SecretGrace))
+}
+
+// Admit says whether the secret of this attempt may be delivered to addr now.
+// It returns ErrClosed or ErrContested, and ErrNotReady when there never was
+// an attempt.
+func (a Attempt) Admit(addr netip.Addr, now time.Time) error {
+	switch {
+	case a.Number == 0:
+		return ErrNotReady
+	case a.SecretAddr.IsValid() && a.SecretAddr != addr:
+		return ErrContested
+	case !a.Open(now):
+		return ErrClosed
+	}
+	return nil
+}
+
+// Stage is a step of a boot that the server sees.
+type Stage string
+
+// The stages of a boot, and the two things that can go wrong beside them.
+const (
+	StageIPXEScript Stage = "IPXEScript"
+	StageUKI        Stage = "UKI"
+	StageIgnition   Stage = "Ignition"
+	// StageContested: a second address asked for the attempt's secret.
+	StageContested Stage = "SecretContested"
+	// StageAmbiguous: a request for another machine came from this machine's
+	// address.
+	StageAmbiguous Stage = "ClientAddressAmbiguous"
+)
+
+// Observation is what the server saw of one machine's boot.
+type Observation struct {
+	Object  Ref
+	Attempt int64
+	Stage   Stage
+	// Complete says that every byte was handed to the kernel for sending; a
+	// delivery that was cut is reported too, with Complete false.
+	Complete bool
+	Addr     netip.Addr
+	Proof    Proof
+	Digest   Digest
+	Time     time.Time
+}

@@ -1,0 +1,194 @@
+package uki
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"io"
+)
+
+// Offsets and sizes of the PE/COFF specification that this package uses.
+const (
+	dosHeaderSize     = 64
+	peOffsetField     = 0x3c // in the DOS header: where "PE\0\0" is
+	coffHeaderSize    = 24   // with the signature
+	sectionHeaderSize = 40
+	maxSections       = 4096 // PE allows 65535; a UKI with a hundred device trees has some 110
+	maxOptionalHeader = 4096
+
+	magicPE32     = 0x10b
+	magicPE32Plus = 0x20b
+
+	certificateTable = 4 // index of the data directory that holds signatures
+)
+
+// headers is what is read of a PE file: never more than maxOptionalHeader
+// plus maxSections section headers, whatever the file claims.
+type headers struct {
+	coffOffset int64  // of the signature
+	coff       []byte // signature and COFF header
+	optional   []byte
+	sections   []SectionHeader
+}
+
+// readHeaders parses the headers of a PE file of size bytes. Its error wraps
+// ErrNotPE or ErrMalformed, or is an error of r.
+func readHeaders(r io.ReaderAt, size int64) (*headers, error) {
+	offset, err := findCOFF(r, size)
+	if err != nil {
+		return nil, err
+	}
+	h := &headers{coffOffset: offset, coff: make([]byte, coffHeaderSize)}
+	if err := readFull(r, h.coff, offset); err != nil {
+		return nil, err
+	}
+	optionalSize := int(binary.LittleEndian.Uint16(h.coff[20:]))
+	if optionalSize < 2 || optionalSize > maxOptionalHeader {
+		return nil, malformed("its optional header has %d bytes", optionalSize)
+	}
+	h.optional = make([]byte, optionalSize)
+	if err := readFull(r, h.optional, offset+coffHeaderSize); err != nil {
+		return nil, err
+	}
+	if err := h.checkOptional(); err != nil {
+		return nil, err
+	}
+	return h, h.readSections(r, size)
+}
+
+// findCOFF returns the offset of the PE signature.
+func findCOFF(r io.ReaderAt, size int64) (int64, error) {
+	dos := make([]byte, dosHeaderSize)
+	n, err := readSome(r, dos, size)
+	if err != nil {
+		return 0, err
+	}
+	if n < dosHeaderSize || !bytes.HasPrefix(dos, []byte("MZ")) {
+		return 0, notPE(r, size)
+	}
+	offset := int64(binary.LittleEndian.Uint32(dos[peOffsetField:]))
+	if offset+coffHeaderSize > size {
+		return 0, notPE(r, size)
+	}
+	signature := make([]byte, 4)
+	if err := readFull(r, signature, offset); err != nil {
+		return 0, err
+	}
+	if string(signature) != "PE\x00\x00" {
+		return 0, notPE(r, size)
+	}
+	return offset, nil
+}
+
+func (h *headers) magic() uint16 { return binary.LittleEndian.Uint16(h.optional) }
+
+func (h *headers) machine() uint16 { return binary.LittleEndian.Uint16(h.coff[4:]) }
+
+func (h *headers) subsystem() uint16 { return binary.LittleEndian.Uint16(h.optional[68:]) }
+
+func (h *headers) sectionAlignment() uint32 { return binary.LittleEndian.Uint32(h.optional[32:]) }
+
+func (h *headers) fileAlignment() uint32 { return binary.LittleEndian.Uint32(h.optional[36:]) }
+
+func (h *headers) sizeOfImage() uint32 { return binary.LittleEndian.Uint32(h.optional[56:]) }
+
+func (h *headers) sizeOfHeaders() uint32 { return binary.LittleEndian.Uint32(h.optional[60:]) }
+
+func (h *headers) tableOffset() int64 {
+	return h.coffOffset + coffHeaderSize + int64(len(h.optional))
+}
+
+// directory returns entry i of the data directories; zero when the file has
+// no such entry.
+func (h *headers) directory(i int) (address, size uint32) {
+	first := 112
+	if h.magic() == magicPE32 {
+		first = 96
+	}
+	count := binary.LittleEndian.Uint32(h.optional[first-4:])
+	at := first + 8*i
+	if uint32(i) >= count || at+8 > len(h.optional) {
+		return 0, 0
+	}
+	return binary.LittleEndian.Uint32(h.optional[at:]), binary.LittleEndian.Uint32(h.optional[at+4:])
+}
+
+func (h *headers) checkOptional() error {
+	least := 112
+	switch h.magic() {
+	case magicPE32Plus:
+	case magicPE32:
+		least = 96
+	default:
+		return malformed("its optional header has magic %#x, neither PE32 nor PE32+", h.magic())
+	}
+	if len(h.optional) < least {
+		return malformed("its optional header has only %d bytes", len(h.optional))
+	}
+	if !powerOfTwo(h.sectionAlignment()) || !powerOfTwo(h.fileAlignment()) {
+		return malformed("its alignments are %d and %d, not powers of two", h.sectionAlignment(), h.fileAlignment())
+	}
+	return nil
+}
+
+func (h *headers) readSections(r io.ReaderAt, size int64) error {
+	count := int(binary.LittleEndian.Uint16(h.coff[6:]))
+	if count == 0 || count > maxSections {
+		return malformed("it has %d sections", count)
+	}
+	table := make([]byte, count*sectionHeaderSize)
+	if err := readFull(r, table, h.tableOffset()); err != nil {
+		return err
+	}
+	for ; len(table) > 0; table = table[sectionHeaderSize:] {
+		s := parseSection(table)
+		if end := s.Offset + int64(s.rawSize); s.rawSize > 0 && end > size {
+			return malformed("it is cut short: section %q reaches byte %d, the file has %d", s.Name, end, size)
+		}
+		if uint64(s.VirtualAddress)+uint64(s.virtualSize) > uint64(h.sizeOfImage()) {
+			return malformed("section %q reaches beyond the image's %d bytes", s.Name, h.sizeOfImage())
+		}
+		h.sections = append(h.sections, s)
+	}
+	return nil
+}
+
+func parseSection(b []byte) SectionHeader {
+	le := binary.LittleEndian
+	s := SectionHeader{
+		Name:           string(bytes.TrimRight(b[:8], "\x00")),
+		VirtualAddress: le.Uint32(b[12:]),
+		Offset:         int64(le.Uint32(b[20:])),
+		virtualSize:    le.Uint32(b[8:]),
+		rawSize:        le.Uint32(b[16:]),
+	}
+	s.Size = int64(min(s.virtualSize, s.rawSize))
+	if s.virtualSize == 0 { // as some old linkers leave it
+		s.Size = int64(s.rawSize)
+	}
+	return s
+}
+
+func powerOfTwo(v uint32) bool { return v != 0 && v&(v-1) == 0 }
+
+// readFull reads len(b) bytes at offset; a file that ends before is malformed.
+func readFull(r io.ReaderAt, b []byte, offset int64) error {
+	n, err := r.ReadAt(b, offset)
+	if n == len(b) {
+		return nil
+	}
+	if err == io.EOF || err == io.ErrUnexpectedEOF {
+		return malformed("it is cut short: it ends within its headers")
+	}
+	return fmt.Errorf("reading a PE file's headers: %w", err)
+}
+
+// readSome reads up to len(b) of the first size bytes.
+func readSome(r io.ReaderAt, b []byte, size int64) (int, error) {
+	b = b[:max(0, min(int64(len(b)), size))]
+	n, err := r.ReadAt(b, 0)
+	if err != nil && err != io.EOF && n < len(b) {
+		return n, fmt.Errorf("reading a file's first bytes: %w", err)
+	}
+	return n, nil
+}
