@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 )
 
@@ -45,9 +46,10 @@ type TokenKey struct {
 }
 
 // Keyring mints and checks tokens. It signs with its first key and accepts
-// both, so that keys can be rotated without breaking a boot under way.
+// both, so that keys can be rotated without breaking a boot under way. The zero
+// Keyring has no keys: it mints nothing and accepts no token.
 type Keyring struct {
-	keys []TokenKey
+	keys atomic.Pointer[[]TokenKey]
 }
 
 const (
@@ -56,26 +58,50 @@ const (
 	tokenSize    = tokenBody + sha256.Size
 )
 
-// NewKeyring returns a keyring of one or two keys. It returns ErrInvalid when
-// a key is short, or two share an ID.
+// NewKeyring returns a keyring of one or two keys. It returns the errors of
+// Replace.
 func NewKeyring(keys ...TokenKey) (*Keyring, error) {
+	k := &Keyring{}
+	if err := k.Replace(keys...); err != nil {
+		return nil, err
+	}
+	return k, nil
+}
+
+// Replace puts one or two other keys in force. It returns ErrInvalid, and
+// changes nothing, when a key is short or two share an ID.
+func (k *Keyring) Replace(keys ...TokenKey) error {
 	if len(keys) < 1 || len(keys) > 2 {
-		return nil, fmt.Errorf("%w: a keyring has one or two keys, not %d", ErrInvalid, len(keys))
+		return fmt.Errorf("%w: a keyring has one or two keys, not %d", ErrInvalid, len(keys))
 	}
 	if len(keys) == 2 && keys[0].ID == keys[1].ID {
-		return nil, fmt.Errorf("%w: two token keys share the ID %d", ErrInvalid, keys[0].ID)
+		return fmt.Errorf("%w: two token keys share the ID %d", ErrInvalid, keys[0].ID)
 	}
-	for _, k := range keys {
-		if len(k.Secret) < 32 {
-			return nil, fmt.Errorf("%w: token key %d has %d bytes; it needs at least 32", ErrInvalid, k.ID, len(k.Secret))
+	for _, key := range keys {
+		if len(key.Secret) < 32 {
+			return fmt.Errorf("%w: token key %d has %d bytes; it needs at least 32", ErrInvalid, key.ID, len(key.Secret))
 		}
 	}
-	return &Keyring{keys: keys}, nil
+	k.keys.Store(&keys)
+	return nil
+}
+
+// active returns the keys in force.
+func (k *Keyring) active() []TokenKey {
+	if keys := k.keys.Load(); keys != nil {
+		return *keys
+	}
+	return nil
 }
 
 // Mint returns the token as text that is safe in a URL, 80 characters. It
-// returns ErrInvalid when a field cannot be carried.
+// returns ErrInvalid when a field cannot be carried, and ErrNotReady when the
+// keyring has no keys.
 func (k *Keyring) Mint(t Token) (string, error) {
+	keys := k.active()
+	if len(keys) == 0 {
+		return "", fmt.Errorf("minting a token: the keyring has no keys: %w", ErrNotReady)
+	}
 	object, err := t.Object.Bytes()
 	if err != nil {
 		return "", fmt.Errorf("minting a token: %w", err)
@@ -85,11 +111,11 @@ func (k *Keyring) Mint(t Token) (string, error) {
 		return "", fmt.Errorf("minting a token: %w: attempt %d or expiry %s is out of range", ErrInvalid, t.Attempt, t.Expires)
 	}
 	b := make([]byte, 0, tokenSize)
-	b = append(b, tokenVersion, k.keys[0].ID, byte(t.Audience), byte(t.Proof))
+	b = append(b, tokenVersion, keys[0].ID, byte(t.Audience), byte(t.Proof))
 	b = append(b, object[:]...)
 	b = binary.BigEndian.AppendUint32(b, uint32(t.Attempt)) //nolint:gosec // checked above
 	b = binary.BigEndian.AppendUint32(b, uint32(expires))   //nolint:gosec // checked above
-	b = append(b, seal(k.keys[0].Secret, b)...)
+	b = append(b, seal(keys[0].Secret, b)...)
 	return base64.RawURLEncoding.EncodeToString(b), nil
 }
 
@@ -118,7 +144,7 @@ func (k *Keyring) Verify(s string, want Audience, now time.Time) (Token, error) 
 }
 
 func (k *Keyring) sealed(b []byte) bool {
-	for _, key := range k.keys {
+	for _, key := range k.active() {
 		if key.ID == b[1] {
 			return hmac.Equal(seal(key.Secret, b[:tokenBody]), b[tokenBody:])
 		}

@@ -24,7 +24,7 @@ func Assemble(stub []byte, sections ...Section) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the stub: %w", err)
 	}
-	if _, certificates := h.directory(certificateTable); certificates > 0 {
+	if h.signed() {
 		return nil, fmt.Errorf("the stub is signed: what is added to it would break the signature")
 	}
 	if err := checkRoom(h, stub, len(sections)); err != nil {
@@ -60,10 +60,16 @@ func checkRoom(h *headers, stub []byte, n int) error {
 	if to > limit || to > int64(len(stub)) || len(h.sections)+n > maxSections {
 		return fmt.Errorf("%w: %d wanted, %d fit", ErrNoRoom, n, max(0, (limit-from)/sectionHeaderSize))
 	}
-	if len(bytes.Trim(stub[from:to], "\x00")) > 0 {
+	if !filler(stub[from:to]) {
 		return fmt.Errorf("%w: the space after the section table is in use", ErrNoRoom)
 	}
 	return nil
+}
+
+// filler tells whether b is one word over and over: zeroes, or the NOP that
+// assemblers align the code of arm64 stubs with.
+func filler(b []byte) bool {
+	return len(b) < 4 || bytes.Equal(b[4:], b[:len(b)-4])
 }
 
 // assembly is a PE file that grows.
@@ -91,6 +97,7 @@ func (a *assembly) add(s Section) error {
 
 	le := binary.LittleEndian
 	header := a.out[a.tableOffset()+int64(len(a.sections)+a.count)*sectionHeaderSize:][:sectionHeaderSize]
+	clear(header)
 	copy(header, s.Name)
 	le.PutUint32(header[8:], uint32(len(s.Data)))
 	le.PutUint32(header[12:], uint32(address))

@@ -86,10 +86,9 @@ func Inspect(r io.ReaderAt, size int64) (Info, error) {
 	if !ok {
 		return Info{}, fmt.Errorf("%w: unknown machine type %#x", ErrNotEFI, h.machine())
 	}
-	_, certificates := h.directory(certificateTable)
 	info := Info{
 		Architecture: architecture,
-		Signed:       certificates > 0,
+		Signed:       h.signed(),
 		SizeOfImage:  h.sizeOfImage(),
 		Sections:     h.sections,
 	}

@@ -3,6 +3,7 @@ package uki
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 )
@@ -98,19 +99,18 @@ func (h *headers) tableOffset() int64 {
 	return h.coffOffset + coffHeaderSize + int64(len(h.optional))
 }
 
-// directory returns entry i of the data directories; zero when the file has
-// no such entry.
-func (h *headers) directory(i int) (address, size uint32) {
+// signed tells whether the data directory of certificates is in use.
+func (h *headers) signed() bool {
 	first := 112
 	if h.magic() == magicPE32 {
 		first = 96
 	}
 	count := binary.LittleEndian.Uint32(h.optional[first-4:])
-	at := first + 8*i
-	if uint32(i) >= count || at+8 > len(h.optional) {
-		return 0, 0
+	size := first + 8*certificateTable + 4
+	if count <= certificateTable || size+4 > len(h.optional) {
+		return false
 	}
-	return binary.LittleEndian.Uint32(h.optional[at:]), binary.LittleEndian.Uint32(h.optional[at+4:])
+	return binary.LittleEndian.Uint32(h.optional[size:]) > 0
 }
 
 func (h *headers) checkOptional() error {
@@ -177,7 +177,7 @@ func readFull(r io.ReaderAt, b []byte, offset int64) error {
 	if n == len(b) {
 		return nil
 	}
-	if err == io.EOF || err == io.ErrUnexpectedEOF {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return malformed("it is cut short: it ends within its headers")
 	}
 	return fmt.Errorf("reading a PE file's headers: %w", err)
@@ -187,7 +187,7 @@ func readFull(r io.ReaderAt, b []byte, offset int64) error {
 func readSome(r io.ReaderAt, b []byte, size int64) (int, error) {
 	b = b[:max(0, min(int64(len(b)), size))]
 	n, err := r.ReadAt(b, 0)
-	if err != nil && err != io.EOF && n < len(b) {
+	if err != nil && !errors.Is(err, io.EOF) && n < len(b) {
 		return n, fmt.Errorf("reading a file's first bytes: %w", err)
 	}
 	return n, nil

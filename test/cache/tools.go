@@ -128,9 +128,9 @@ func (m *module) build(ctx context.Context, name, binary string, progress io.Wri
 		started := time.Now()
 		title := name + " " + m.version(pkg)
 		fmt.Fprintf(progress, "building %s%s\n", title, estimate(name))
-		cmd := exec.CommandContext(ctx, "go", "build", "-v", "-trimpath", "-ldflags", m.ldflags(pkg), "-o", tmp, pkg)
+		cmd := exec.CommandContext(ctx, "go", "build", "-v", "-ldflags", m.ldflags(), "-o", tmp, pkg)
 		cmd.Dir = m.dir
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=", "GOARCH=", "GOFLAGS=", "GOWORK=off")
+		cmd.Env = append(os.Environ(), "GOOS=", "GOARCH=", "GOFLAGS=", "GOWORK=off")
 		if err := runCounting(cmd, title, progress); err != nil {
 			return err
 		}
@@ -147,7 +147,7 @@ func estimate(name string) string {
 }
 
 // ldflags make Kubernetes binaries say their version; others ignore them.
-func (m *module) ldflags(pkg string) string {
+func (m *module) ldflags() string {
 	version := m.version("k8s.io/kubernetes")
 	if version == "" {
 		return "-s -w"

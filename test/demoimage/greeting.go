@@ -34,8 +34,8 @@ func Greeting(architecture, message string) ([]byte, error) {
 	return uki.Assemble(stub(m.coff, m.code()), uki.Section{Name: ".rdata", Data: ucs2(message)})
 }
 
-// Padded is Greeting grown to at least size bytes, by less than 8 KiB more:
-// for a test that needs a large image which boots. The padding is random, the same for the
+// Padded is Greeting grown to size bytes, rounded up to 4 KiB: for a test that
+// needs a large image which boots. The padding is random, the same for the
 // same size, so that no two parts of it are alike.
 func Padded(architecture, message string, size int) ([]byte, error) {
 	image, err := Greeting(architecture, message)

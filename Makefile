@@ -1,0 +1,149 @@
+# What a developer does here, one word each; `make` alone lists them. Nothing
+# needs to be installed but Go: pinned tools and the control plane are built on
+# first use and kept outside the checkout (see test/cache).
+
+VERSION ?= 0.1.0
+IMG ?= ghcr.io/boot-operator/boot-operator:v$(VERSION)
+
+TOOL := go run ./test/cache/tool
+KUBECTL ?= $(shell command -v kubectl || echo $(TOOL) kubectl)
+GENERATED := api/v1alpha1/zz_generated.deepcopy.go config/crd/bases config/rbac/role.yaml \
+	charts/boot-operator/crds charts/boot-operator/files
+
+# The race detector needs a C compiler; where there is none, tests run without.
+RACE ?= $(shell command -v $$(go env CC) >/dev/null && test "$$(go env CGO_ENABLED)" = 1 && echo -race)
+FUZZTIME ?= 5s
+
+SHELL := /bin/bash
+MAKEFLAGS += --no-print-directory
+
+.PHONY: help
+help: ## Show this help.
+	@awk 'BEGIN {FS = ":.*## "} \
+		/^##@/ {printf "\n\033[1m%s\033[0m\n", substr($$0, 5)} \
+		/^[a-z0-9-]+:.*## / {printf "  \033[36m%-16s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+##@ Try it
+
+.PHONY: run
+run: ## Control plane, registry, operator and samples on this machine; only Go is needed.
+	@exec go run ./test/run
+
+.PHONY: demo
+demo: ## The same, and a QEMU machine that boots.
+	@exec go run ./test/run --demo
+
+##@ Develop
+
+.PHONY: generate
+generate: ## Generate deepcopy functions.
+	$(TOOL) controller-gen object paths=./api/...
+
+.PHONY: manifests
+manifests: ## Generate CRDs and RBAC, and their copies in the chart.
+	$(TOOL) controller-gen crd paths=./api/... output:crd:dir=config/crd/bases
+	$(TOOL) controller-gen rbac:roleName=boot-operator paths=./cmd/... paths=./internal/... output:rbac:dir=config/rbac
+	@mkdir -p charts/boot-operator/crds charts/boot-operator/files
+	cp config/crd/bases/*.yaml charts/boot-operator/crds/
+	cp config/rbac/role.yaml charts/boot-operator/files/role.yaml
+
+.PHONY: verify
+verify: ## Fail if a generated file, go.mod or the formatting is not up to date.
+	@set -e; before=$$(mktemp -d); trap 'rm -rf "$$before"' EXIT; \
+	tar cf "$$before.tar" $(GENERATED); tar xf "$$before.tar" -C "$$before"; rm "$$before.tar"; \
+	$(MAKE) generate manifests; \
+	for path in $(GENERATED); do diff -ruN "$$before/$$path" "$$path" || stale=$$path; done; \
+	test -z "$$stale" || { echo 'verify: generated files were stale; they are fresh now'; exit 1; }
+	go mod tidy -diff
+	@files=$$(gofmt -l $$(go list -f '{{.Dir}}' ./...)); test -z "$$files" || \
+		{ printf 'verify: not formatted (make fmt):\n%s\n' "$$files"; exit 1; }
+
+.PHONY: fmt
+fmt: ## Format the code.
+	$(TOOL) golangci-lint fmt
+
+.PHONY: vet
+vet: ## Run go vet.
+	go vet ./...
+
+.PHONY: lint
+lint: ## Run golangci-lint, and lint the chart.
+	$(TOOL) golangci-lint run
+	$(TOOL) helm lint --strict charts/boot-operator
+
+##@ Test
+
+.PHONY: test
+test: unit fuzz-smoke e2e ## Everything: unit, controllers, manifests and docs, fuzzing, and as root on Linux the machines.
+
+.PHONY: unit
+unit: controlplane # What needs no machine. Packages that start processes run without the race detector.
+	go test $(RACE) -timeout 15m $$(go list ./... | grep -v '/boot-operator/test/')
+	go test -timeout 15m $$(go list ./test/... | grep -v '/test/e2e')
+
+.PHONY: fuzz-smoke
+fuzz-smoke: # Each fuzz target for FUZZTIME.
+	@set -euo pipefail; \
+	targets=$$(go test -list '^Fuzz' ./cmd/... ./internal/... | awk ' \
+		/^Fuzz/ {names[++n] = $$1} \
+		$$1 == "ok" {for (i = 1; i <= n; i++) print names[i] ":" $$2; n = 0}'); \
+	test -n "$$targets" || { echo 'fuzz-smoke: found no fuzz target'; exit 1; }; \
+	for target in $$targets; do \
+		echo "fuzz $${target%%:*}"; \
+		go test -run '^$$' -fuzz "^$${target%%:*}\$$" -fuzztime $(FUZZTIME) "$${target#*:}"; \
+	done
+
+.PHONY: e2e
+e2e: controlplane ## Boot QEMU machines; needs Linux, root and the packages that .ci/run installs.
+	go test -v -timeout 40m ./test/e2e/...
+
+.PHONY: bench
+bench: ## Measure against references in the same run; prints RATIO lines.
+	go run ./test/bench
+
+.PHONY: controlplane
+controlplane: # Build kube-apiserver, etcd and kubectl where they are missing.
+	@$(TOOL) controlplane >/dev/null
+
+##@ Build
+
+.PHONY: build
+build: ## Build the commands into bin/.
+	@mkdir -p bin
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/ ./cmd/...
+
+.PHONY: image
+image: ## Build the image IMG: with docker, or without it with ko into dist/image.tar.
+	@mkdir -p dist; image='$(IMG)'; set -x; \
+	if command -v docker >/dev/null; then \
+		docker build --build-arg VERSION=$(VERSION) -t "$$image" .; \
+	else \
+		KO_DOCKER_REPO="$${image%:*}" VERSION=$(VERSION) $(TOOL) ko build --bare --tags "$${image##*:}" \
+			--push=false --tarball dist/image.tar ./cmd/boot-operator; \
+	fi
+
+.PHONY: build-installer
+build-installer: ## Write dist/install.yaml: CRDs, RBAC and the operator IMG in one file.
+	@mkdir -p dist
+	$(MANIFESTS) >dist/install.yaml
+
+##@ Deploy, to the cluster of the current kubeconfig
+
+# The rendered operator, with IMG as its image.
+MANIFESTS = set -o pipefail; $(TOOL) kustomize build config/default | sed 's|image: ghcr.io/boot-operator/boot-operator:.*|image: $(IMG)|'
+
+.PHONY: install
+install: ## Install the CRDs.
+	$(KUBECTL) apply --server-side -f config/crd/bases
+
+.PHONY: uninstall
+uninstall: ## Remove the CRDs, and with them every object of ours.
+	$(KUBECTL) delete --ignore-not-found -f config/crd/bases
+
+.PHONY: deploy
+deploy: ## Install the CRDs and the operator IMG.
+	$(MANIFESTS) | $(KUBECTL) apply --server-side -f -
+
+.PHONY: undeploy
+undeploy: ## Remove what deploy installed.
+	$(MANIFESTS) | $(KUBECTL) delete --ignore-not-found -f -

@@ -1,0 +1,73 @@
+package main
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/boot-operator/boot-operator/internal/boot"
+	"github.com/boot-operator/boot-operator/internal/httpserver"
+)
+
+// listener is one port that machines reach.
+type listener struct {
+	address string
+	server  *httpserver.Server
+	handler http.Handler
+	options httpserver.ServeOptions
+}
+
+// listenersOf returns the ports that the settings ask for.
+func listenersOf(s settings, server *httpserver.Server) []listener {
+	all := []listener{
+		{address: s.bootAddress, handler: server.BootHandler(), options: httpserver.ServeOptions{Name: "boot"}},
+		{address: s.bootTLSAddress, handler: server.BootHandler(), options: httpserver.ServeOptions{Name: "boot-tls", TLS: &httpserver.TLSOptions{CertFile: s.tlsCertFile, KeyFile: s.tlsKeyFile}}},
+		{address: s.imageAddress, handler: server.ImageHandler(), options: httpserver.ServeOptions{Name: "images"}},
+	}
+	var on []listener
+	for _, l := range all {
+		if off(l.address) == "" {
+			continue
+		}
+		l.server = server
+		l.options.DrainTime = max(s.drainTimeout, time.Millisecond)
+		on = append(on, l)
+	}
+	return on
+}
+
+func (l listener) serve(ctx context.Context) error {
+	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", l.address)
+	if err != nil {
+		return err
+	}
+	return l.server.Serve(ctx, ln, l.handler, l.options)
+}
+
+// imageURL is where UKI URLs begin: --image-server-url, or else the boot
+// server's own /httpboot where --ipxe-service-url tells its address.
+func (s settings) imageURL() string {
+	if s.imageServerURL == "" && s.ipxeServiceURL != "" {
+		return s.ipxeServiceURL + "/httpboot"
+	}
+	return s.imageServerURL
+}
+
+// artifactURL is where this operator serves an artifact to anyone; empty when it
+// was not told its own address.
+func (s settings) artifactURL(_ string, a boot.Artifact) string {
+	base := s.ipxeServiceURL
+	if base == "" {
+		base = strings.TrimSuffix(s.imageServerURL, "/httpboot")
+	}
+	if base == "" {
+		return ""
+	}
+	return base + "/images/" + string(a.Digest) + "/" + artifactNames[a.Role]
+}
+
+var artifactNames = map[boot.Role]string{
+	boot.RoleUKI: "uki.efi", boot.RoleKernel: "vmlinuz", boot.RoleInitrd: "initrd.img", boot.RoleSquashfs: "rootfs.squashfs",
+}

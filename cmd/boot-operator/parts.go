@@ -1,0 +1,206 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+
+	"github.com/go-logr/logr"
+	"k8s.io/apimachinery/pkg/types"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cluster"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
+
+	"github.com/boot-operator/boot-operator/api/v1alpha1"
+	"github.com/boot-operator/boot-operator/internal/artifact"
+	"github.com/boot-operator/boot-operator/internal/boot"
+	"github.com/boot-operator/boot-operator/internal/controller/bootconfig"
+	"github.com/boot-operator/boot-operator/internal/httpserver"
+	"github.com/boot-operator/boot-operator/internal/ignition"
+	"github.com/boot-operator/boot-operator/internal/inventory"
+	"github.com/boot-operator/boot-operator/internal/observe"
+	"github.com/boot-operator/boot-operator/internal/prefetch"
+	"github.com/boot-operator/boot-operator/internal/uki"
+)
+
+// parts is everything that the operator is made of.
+type parts struct {
+	settings     settings
+	logger       logr.Logger
+	cluster      cluster.Cluster
+	auth         artifact.Credentials
+	store        *artifact.Store
+	inventory    *inventory.Inventory
+	observer     *observe.Observer
+	prefetch     *prefetch.Prefetch
+	defaultImage *defaultImage
+	tokenKeys    *tokenKeys
+	leadership   *leadership
+	listeners    []listener
+	serving      atomic.Bool
+}
+
+// assemble builds the parts and connects them; nothing runs yet.
+func assemble(ctx context.Context, s settings, c cluster.Cluster, logger logr.Logger) (*parts, error) {
+	p := &parts{settings: s, logger: logger, cluster: c}
+	for _, build := range []func(context.Context) error{p.buildStore, p.buildInventory, p.buildObserver, p.buildPrefetch, p.buildServers} {
+		if err := build(ctx); err != nil {
+			return nil, err
+		}
+	}
+	p.leadership = &leadership{cluster: c, options: s, logger: logger.WithName("leader"), setup: p.setupControllers}
+	return p, nil
+}
+
+func (p *parts) buildStore(context.Context) error {
+	var err error
+	if p.auth, err = operatorCredentials(p.settings.registryAuth); err != nil {
+		return err
+	}
+	p.store, err = artifact.New(artifact.Options{
+		Dir:                 filepath.Join(p.settings.artifactDir, "artifacts"),
+		MaxBytes:            p.settings.maxBytes,
+		AllowedRegistries:   p.settings.allowedRegistries,
+		PlainHTTPRegistries: p.settings.plainHTTP,
+		AllowedURLHosts:     p.settings.allowedURLHosts,
+		CABundle:            p.settings.registryCA,
+		Mirrors:             p.settings.mirrors,
+		Check:               checkArtifact,
+		Registerer:          metrics.Registry,
+		Logger:              p.logger.WithName("artifacts"),
+	})
+	if err != nil {
+		return err
+	}
+	p.defaultImage = &defaultImage{
+		reference: p.settings.defaultImage, architecture: p.settings.arch, interval: p.settings.resolveInterval,
+		store: p.store, auth: p.auth, logger: p.logger.WithName("default-image"), url: p.settings.defaultUKIURL,
+	}
+	p.store.Keep(func() map[boot.Digest]struct{} { return p.defaultImage.keep(p.inventory.Digests()) })
+	return nil
+}
+
+func (p *parts) buildInventory(ctx context.Context) error {
+	p.inventory = inventory.New(inventory.Options{
+		Architecture:           p.settings.arch,
+		MinimumProof:           p.settings.proof,
+		DefaultImage:           p.settings.defaultImage,
+		ClaimNamespaces:        p.settings.claimNamespaces,
+		ClaimNamespaceSelector: p.settings.namespaceSelector,
+		TrustClusterAddresses:  p.settings.trustClusterAddresses,
+		UntrustedClients:       p.settings.untrusted,
+		Logger:                 p.logger.WithName("inventory"),
+	})
+	return p.inventory.Register(ctx, p.cluster.GetCache())
+}
+
+func (p *parts) buildObserver(context.Context) (err error) {
+	p.observer, err = observe.New(observe.Options{
+		Client:     p.cluster.GetClient(),
+		Reader:     p.cluster.GetAPIReader(),
+		Dir:        filepath.Join(p.settings.artifactDir, "journal"),
+		Recorder:   p.cluster.GetEventRecorderFor("boot-operator"), //nolint:staticcheck // events of both APIs reach the same readers
+		Registerer: metrics.Registry,
+		Logger:     p.logger.WithName("observer"),
+	})
+	return err
+}
+
+func (p *parts) buildPrefetch(ctx context.Context) (err error) {
+	p.prefetch, err = prefetch.New(prefetch.Options{
+		Store:       p.store,
+		Reader:      p.cluster.GetAPIReader(),
+		Convert:     ignition.Convert,
+		Credentials: p.auth,
+		Registerer:  metrics.Registry,
+		Logger:      p.logger.WithName("prefetch"),
+	})
+	if err != nil {
+		return err
+	}
+	return p.prefetch.Register(ctx, p.cluster.GetCache())
+}
+
+// setupControllers adds the controllers to a manager, once for each manager.
+func (p *parts) setupControllers(mgr ctrl.Manager) error {
+	return bootconfig.Setup(mgr, bootconfig.Options{
+		Controllers:      p.settings.controllers,
+		Store:            p.store,
+		Claims:           claims{p.inventory},
+		Attempts:         p.observer,
+		Changed:          p.inventory.Changed,
+		ArtifactURL:      p.settings.artifactURL,
+		Architecture:     p.settings.arch,
+		MinimumProof:     p.settings.proof,
+		TrustedDHCP:      len(p.settings.dhcp) > 0,
+		DefaultImage:     p.settings.defaultImage,
+		Credentials:      p.auth,
+		ResolveInterval:  p.settings.resolveInterval,
+		SecretWatch:      p.settings.secretWatch,
+		SecretPollBudget: p.settings.secretPollBudget,
+		Registerer:       metrics.Registry,
+	})
+}
+
+// claims tells the controllers what the inventory knows.
+type claims struct{ *inventory.Inventory }
+
+// Conflict says which older config claims one of cfg's identifiers, and which.
+func (c claims) Conflict(cfg v1alpha1.Config) (boot.Ref, string, bool) {
+	conflict, ok := c.Inventory.Conflict(cfg)
+	return conflict.With, conflict.Identifier, ok
+}
+
+func (p *parts) buildServers(context.Context) error {
+	keyring := &boot.Keyring{}
+	p.tokenKeys = &tokenKeys{
+		reader: p.cluster.GetAPIReader(), keyring: keyring, logger: p.logger.WithName("tokens"),
+		secret: types.NamespacedName{Namespace: p.settings.namespace, Name: p.settings.tokenSecret},
+	}
+	server, err := httpserver.New(httpserver.Options{
+		Source:            p.inventory,
+		Blobs:             p.prefetch.Blobs(p.store),
+		Secrets:           p.prefetch,
+		Attempts:          p.prefetch.Attempts(p.observer),
+		Keyring:           keyring,
+		TrustedProxies:    p.settings.proxies,
+		TrustedDHCP:       p.settings.dhcp,
+		ProxyProtocolFrom: p.settings.proxyProtocol,
+		ImageServerURL:    p.settings.imageURL(),
+		DefaultImage:      p.defaultImage.Get,
+		Logger:            p.logger.WithName("http"),
+		Registerer:        metrics.Registry,
+	})
+	if err != nil {
+		return err
+	}
+	p.listeners = listenersOf(p.settings, server)
+	return nil
+}
+
+// operatorCredentials are those for images that name no pull secret.
+func operatorCredentials(dockerconfigjson []byte) (artifact.Credentials, error) {
+	if len(dockerconfigjson) == 0 {
+		return artifact.Credentials{}, nil
+	}
+	c, err := artifact.ParsePullSecret(dockerconfigjson)
+	if err != nil {
+		return c, fmt.Errorf("--registry-auth-file: %w", err)
+	}
+	return c, nil
+}
+
+// checkArtifact refuses a UKI that no firmware would load.
+func checkArtifact(role boot.Role, f *os.File) error {
+	if role != boot.RoleUKI {
+		return nil
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	_, err = uki.Inspect(f, info.Size())
+	return err
+}

@@ -1,0 +1,124 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/go-logr/logr"
+	"golang.org/x/sync/errgroup"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	"sigs.k8s.io/controller-runtime/pkg/metrics/filters"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+)
+
+// run is the operator: everything lives exactly as long as ctx.
+func run(ctx context.Context, s settings, logger logr.Logger) error {
+	cfg, err := restConfig(s.kubeconfig)
+	if err != nil {
+		return fmt.Errorf("finding the API server: %w", err)
+	}
+	cluster, err := connect(cfg, logger)
+	if err != nil {
+		return err
+	}
+	p, err := assemble(ctx, s, cluster, logger)
+	if err != nil {
+		return err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	for name, part := range p.parts() {
+		g.Go(func() error {
+			if err := part(ctx); err != nil && ctx.Err() == nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+// parts are what runs beside each other, by name.
+func (p *parts) parts() map[string]func(context.Context) error {
+	return map[string]func(context.Context) error{
+		"cache":         p.cluster.Start,
+		"artifacts":     p.store.Run,
+		"observer":      p.observer.Run,
+		"prefetch":      p.prefetch.Run,
+		"default image": p.defaultImage.Run,
+		"token keys":    p.tokenKeys.Run,
+		"controllers":   p.leadership.Run,
+		"probes":        p.serveProbes,
+		"metrics":       p.serveMetrics,
+		"servers":       p.serve,
+	}
+}
+
+// serve opens the boot and image servers once the caches have synced: before
+// that, a machine of ours would look unknown.
+func (p *parts) serve(ctx context.Context) error {
+	for !p.inventory.HasSynced() {
+		pause(ctx, 20*time.Millisecond)
+		if ctx.Err() != nil {
+			return nil
+		}
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	for _, l := range p.listeners {
+		g.Go(func() error { return l.serve(ctx) })
+	}
+	p.serving.Store(true)
+	p.logger.Info("serving", "boot", p.settings.bootAddress, "tls", p.settings.bootTLSAddress, "images", p.settings.imageAddress)
+	return g.Wait()
+}
+
+// serveMetrics serves the metrics on a port of their own.
+func (p *parts) serveMetrics(ctx context.Context) error {
+	o := metricsserver.Options{BindAddress: p.settings.metricsAddress, SecureServing: p.settings.metricsSecure}
+	if p.settings.metricsSecure {
+		o.FilterProvider = filters.WithAuthenticationAndAuthorization
+	}
+	if off(o.BindAddress) == "" {
+		return nil
+	}
+	server, err := metricsserver.NewServer(o, p.cluster.GetConfig(), p.cluster.GetHTTPClient())
+	if err != nil {
+		return err
+	}
+	return server.Start(ctx)
+}
+
+// serveProbes answers /healthz and /readyz on a port of their own.
+func (p *parts) serveProbes(ctx context.Context) error {
+	if p.settings.probeAddress == "" {
+		return nil
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/healthz", healthz.CheckHandler{Checker: healthz.Ping})
+	mux.Handle("/readyz", healthz.CheckHandler{Checker: func(*http.Request) error { return p.ready() }})
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second, MaxHeaderBytes: 16 << 10}
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", p.settings.probeAddress)
+	if err != nil {
+		return err
+	}
+	go func() {
+		<-ctx.Done()
+		_ = server.Close()
+	}()
+	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// ready says whether this replica serves, and has what statuses named when it
+// started.
+func (p *parts) ready() error {
+	if !p.serving.Load() {
+		return errors.New("caches have not synced")
+	}
+	return p.prefetch.Ready()
+}

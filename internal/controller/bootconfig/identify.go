@@ -1,0 +1,84 @@
+package bootconfig
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/boot-operator/boot-operator/api/v1alpha1"
+	"github.com/boot-operator/boot-operator/internal/boot"
+	"github.com/boot-operator/boot-operator/internal/claim"
+	"github.com/boot-operator/boot-operator/internal/phase"
+)
+
+// identify says whether the machine of a config will be known when it asks, and
+// may be claimed.
+func (r *reconciler) identify(_ context.Context, cfg v1alpha1.Config) error {
+	if !r.Claims.MayClaim(cfg.GetNamespace()) {
+		r.forget(keyOf(cfg))
+		cfg.ConfigStatus().Artifacts = nil
+		return phase.Halt(v1alpha1.ReasonNamespaceMayNotClaim, fmt.Errorf("namespace %s may not claim machines; an administrator allows it by the operator's flags --claim-namespaces or --claim-namespace-selector", cfg.GetNamespace()))
+	}
+	machine, err := claim.Machine(cfg, r.Architecture)
+	if err != nil {
+		return phase.Terminal(v1alpha1.ReasonInvalidIdentity, err)
+	}
+	if machine.UUID == "" && len(machine.MACs) == 0 && len(machine.Addrs) == 0 {
+		return phase.Terminal(v1alpha1.ReasonNoIdentity, errors.New("nothing says which machine this is for: set spec.systemUUID or an IP or MAC address in spec.networkIdentifiers"))
+	}
+	if with, identifier, conflict := r.Claims.Conflict(cfg); conflict {
+		return phase.Terminal(v1alpha1.ReasonIdentityConflict, fmt.Errorf("%s is claimed by the older %s; the older one keeps it: take the identifier out of one of them, or delete one", identifier, with))
+	}
+	return r.provable(cfg, machine)
+}
+
+// provable says whether there is a path on which the machine can prove enough.
+func (r *reconciler) provable(cfg v1alpha1.Config, machine boot.Machine) error {
+	minimum := r.MinimumProof
+	if p := cfg.Common().MinimumProof; p != "" {
+		parsed, err := boot.ParseProof(string(p))
+		if err != nil {
+			return phase.Terminal(v1alpha1.ReasonInvalidIdentity, fmt.Errorf("spec.minimumProof: %w", err))
+		}
+		minimum = parsed
+	}
+	ref := cfg.Common().IgnitionSecretRef
+	secret := ref != nil && ref.Name != ""
+	switch {
+	case minimum == boot.Claimed:
+		return phase.Done(v1alpha1.ReasonIdentifiedByClaim, "minimumProof is Claimed: whoever says this machine's UUID or MAC address gets what it gets, secrets too").Warn()
+	case minimum > boot.Address:
+		return phase.Terminal(v1alpha1.ReasonNoPathNamesThisMachine, fmt.Errorf("minimumProof is %s, and this operator cannot give that proof; set spec.minimumProof to Address and list an IP address of the machine", minimum))
+	case len(machine.Addrs) > 0:
+		return phase.Done(v1alpha1.ReasonIdentifiable, "known by its address: %s", join(machine))
+	case r.TrustedDHCP && !secret:
+		return phase.Done(v1alpha1.ReasonIdentifiable, "known by what a trusted DHCP server says of it")
+	}
+	return phase.Terminal(v1alpha1.ReasonNoPathNamesThisMachine, errors.New(noPath(secret, r.TrustedDHCP)))
+}
+
+// noPath says how to fix a config that only has a MAC address or a UUID.
+func noPath(secret, trustedDHCP bool) string {
+	ways := []string{"add an IP address that it will have (by a DHCP reservation) to spec.networkIdentifiers"}
+	switch {
+	case !secret:
+		ways = append(ways, "let a DHCP server that the operator trusts (--trusted-dhcp) ask on its behalf")
+	case trustedDHCP:
+		ways[0] += ", since a DHCP server's word is not enough for its Ignition"
+	}
+	ways = append(ways, "set spec.minimumProof to Claimed, which believes anyone")
+	return "a UUID or a MAC address does not show who is asking: " + strings.Join(ways, "; or ")
+}
+
+func join(machine boot.Machine) string {
+	texts := make([]string, 0, 4)
+	for i, a := range machine.Addrs {
+		if i == 3 {
+			texts = append(texts, "…")
+			break
+		}
+		texts = append(texts, a.String())
+	}
+	return strings.Join(texts, ", ")
+}

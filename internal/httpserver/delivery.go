@@ -1,0 +1,341 @@
+package httpserver
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/boot-operator/boot-operator/internal/boot"
+)
+
+const (
+	// resumeGrace is how long after its last byte a complete delivery may be
+	// resumed: what the kernel took need not have reached the machine.
+	resumeGrace = time.Minute
+	// commitRetry is the pause between commits that did not reach the API server.
+	commitRetry = 250 * time.Millisecond
+)
+
+// delivery is the boot bytes of one attempt going to one address: in one
+// response, or in several that each bring a range.
+type delivery struct {
+	plan     *boot.Plan
+	attempt  boot.Attempt
+	artifact boot.Artifact
+	addr     netip.Addr
+	proof    boot.Proof
+	// id names the delivery to the commit, so that one whose answer was lost is
+	// known again.
+	id string
+	// committing is held by whoever commits.
+	committing chan struct{}
+
+	mu        sync.Mutex
+	sent      spans
+	tried     bool
+	committed bool
+	// settled is the attempt as the commit left it: it may have opened the next.
+	settled boot.Attempt
+	touched time.Time
+}
+
+// deliver serves the boot bytes of a machine that is proven.
+func (s *Server) deliver(x *exchange, proof boot.Proof, p *boot.Plan, t target) error {
+	if t.foreign() {
+		return errForeign
+	}
+	g := &gate{s: s, x: x, plan: p, artifact: t.artifact, proof: proof}
+	if x.head() {
+		if err := g.peek(); err != nil {
+			return err
+		}
+	}
+	return s.serveBlob(x, t.artifact, noCache, g)
+}
+
+// gate opens a delivery when its first bytes are about to flow, holds back the
+// end of one that says Once until it is committed, and reports what was sent.
+type gate struct {
+	s        *Server
+	x        *exchange
+	plan     *boot.Plan
+	artifact boot.Artifact
+	proof    boot.Proof
+
+	d      *delivery
+	commit chan error
+	cancel context.CancelFunc
+}
+
+func (g *gate) once() bool { return g.plan.Policy == boot.Once }
+
+// peek says to a HEAD what a GET would be told, without opening anything.
+func (g *gate) peek() error {
+	a := g.s.attempts.Current(g.plan)
+	if !g.once() || !a.Spent {
+		return nil
+	}
+	if d := g.s.deliveries.find(g.key()); d != nil && (d.goesOn(g.artifact, a, g.s.now()) || d.undecided(g.artifact)) {
+		return nil
+	}
+	return boot.ErrSpent
+}
+
+func (g *gate) key() deliveryKey {
+	return deliveryKey{object: g.plan.Object.UID, addr: g.x.peer.addr}
+}
+
+// open begins or goes on with the delivery that the bytes from start up to end
+// belong to. It returns boot.ErrSpent, and boot.ErrUnavailable when the commit
+// that has to come before the first of these bytes did not succeed in time.
+func (g *gate) open(start, end int64) error {
+	if err := g.begin(start > 0); err != nil {
+		return err
+	}
+	if !g.once() || end <= heldFrom(g.artifact.Size) || g.d.isCommitted() {
+		return nil
+	}
+	ctx, cancel := context.WithCancel(g.x.r.Context())
+	g.cancel = cancel
+	g.commit = make(chan error, 1)
+	go func(d *delivery, result chan<- error) { result <- d.commitOnce(ctx, g.s.attempts) }(g.d, g.commit)
+	if start >= heldFrom(g.artifact.Size) {
+		return g.wait()
+	}
+	return nil
+}
+
+func (g *gate) begin(resumed bool) error {
+	now := g.s.now()
+	known := g.s.deliveries.find(g.key())
+	if resumed && known != nil && known.goesOn(g.artifact, g.s.attempts.Current(g.plan), now) {
+		g.d = known
+		return nil
+	}
+	a, err := g.s.attempts.Begin(g.plan, g.x.peer.addr, g.proof)
+	if errors.Is(err, boot.ErrSpent) && known != nil && known.undecided(g.artifact) {
+		// It may be spent by this very delivery: the commit will tell.
+		g.d = known
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("beginning the delivery to %s: %w", g.plan.Object, err)
+	}
+	g.d = g.s.deliveries.start(g.key(), &delivery{
+		plan: g.plan, attempt: a, artifact: g.artifact, addr: g.x.peer.addr, proof: g.proof,
+		id: rand.Text(), committing: make(chan struct{}, 1), touched: now,
+	}, now)
+	return nil
+}
+
+// hold returns how many of the next n bytes from pos on may be sent. It waits
+// for the commit where they are the held back ones.
+func (g *gate) hold(pos, n int64) (int64, error) {
+	if g.commit == nil {
+		return n, nil
+	}
+	if from := heldFrom(g.artifact.Size); pos < from {
+		return min(n, from-pos), nil
+	}
+	return n, g.wait()
+}
+
+// wait waits for the commit that was started.
+func (g *gate) wait() error {
+	timeout := time.NewTimer(g.s.commitWait)
+	defer timeout.Stop()
+	select {
+	case err := <-g.commit:
+		if err == nil {
+			g.commit = nil
+		} else {
+			g.commit <- err
+		}
+		return err
+	case <-timeout.C:
+		return fmt.Errorf("committing the delivery to %s: %w: no answer within %s", g.plan.Object, boot.ErrUnavailable, g.s.commitWait)
+	case <-g.x.r.Context().Done():
+		return fmt.Errorf("committing the delivery to %s: %w", g.plan.Object, g.x.r.Context().Err())
+	}
+}
+
+// close reports what was sent, if anything began.
+func (g *gate) close(start, sent int64, began bool) {
+	if g.cancel != nil {
+		g.cancel()
+	}
+	if g.d == nil || !began {
+		return
+	}
+	now := g.s.now()
+	complete := g.d.add(start, start+sent, now)
+	g.s.attempts.Observe(boot.Observation{
+		Object: g.plan.Object, Attempt: g.d.attempt.Number, Stage: boot.StageUKI, Complete: complete,
+		Addr: g.x.peer.addr, Proof: g.proof, Digest: g.artifact.Digest, Time: now,
+	})
+}
+
+// heldFrom is where the bytes begin that wait for a commit.
+func heldFrom(size int64) int64 { return max(0, size-boot.HeldBack) }
+
+// commitOnce commits the delivery, whoever of its responses comes first; it
+// tries again for as long as bytes flow and the API server is out of reach.
+func (d *delivery) commitOnce(ctx context.Context, attempts boot.Attempts) error {
+	select {
+	case d.committing <- struct{}{}:
+		defer func() { <-d.committing }()
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", boot.ErrUnavailable, ctx.Err())
+	}
+	for {
+		if d.isCommitted() {
+			return nil
+		}
+		d.mark(func() { d.tried = true })
+		err := attempts.Commit(ctx, d.plan, d.attempt, d.artifact.Digest, d.addr, d.id)
+		if err == nil {
+			settled := attempts.Current(d.plan)
+			d.mark(func() { d.committed, d.settled = true, settled })
+			return nil
+		}
+		err = fmt.Errorf("committing the delivery to %s: %w", d.plan.Object, err)
+		if !errors.Is(err, boot.ErrUnavailable) {
+			return err
+		}
+		select {
+		case <-time.After(commitRetry):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+func (d *delivery) mark(change func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	change()
+}
+
+func (d *delivery) isCommitted() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.committed
+}
+
+// add notes sent bytes and says whether the delivery is now complete.
+func (d *delivery) add(start, end int64, now time.Time) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.sent.add(start, end)
+	d.touched = now
+	return d.sent.covers(d.artifact.Size)
+}
+
+// goesOn says whether a range of this artifact still belongs to the delivery:
+// its attempt is the current one, and something may be missing at the machine.
+func (d *delivery) goesOn(a boot.Artifact, current boot.Attempt, now time.Time) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.isOf(a, current) || now.Sub(d.touched) > boot.AttemptLifetime {
+		return false
+	}
+	if d.plan.Policy == boot.Once && !d.committed {
+		return false // nothing is settled: begin and commit as ever
+	}
+	return !d.sent.covers(d.artifact.Size) || now.Sub(d.touched) <= resumeGrace
+}
+
+// isOf says whether the delivery is of this artifact in this attempt. An attempt
+// that was opened here can get another number when it is written.
+func (d *delivery) isOf(a boot.Artifact, at boot.Attempt) bool {
+	renumbered := !at.OpenedAt.IsZero() && at.OpenedAt.Equal(d.attempt.OpenedAt)
+	same := at.Number == d.attempt.Number || renumbered || d.committed && at.Number == d.settled.Number
+	return same && d.artifact.Digest == a.Digest
+}
+
+func (d *delivery) sameAs(other *delivery) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.isOf(other.artifact, other.attempt)
+}
+
+// undecided says whether a commit of this delivery was tried and its answer
+// never came.
+func (d *delivery) undecided(a boot.Artifact) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.artifact.Digest == a.Digest && d.tried && !d.committed
+}
+
+// fields describes a response for the log.
+func (d *delivery) fields(x *exchange, now time.Time, suppressed int) []any {
+	f := []any{"client", x.peer.addr.String(), "object", d.plan.Object.String(), "attempt", d.attempt.Number,
+		"proof", d.proof.String(), "code", x.code, "bytes", x.bytes, "duration", now.Sub(x.start).Round(time.Millisecond).String()}
+	if x.err != nil {
+		f = append(f, "reason", x.reason(), "error", clip(x.err.Error(), 200))
+	}
+	if suppressed > 0 {
+		f = append(f, "suppressed", suppressed)
+	}
+	return f
+}
+
+// deliveries are those that may go on, at most one for each object and address.
+type deliveries struct {
+	mu    sync.Mutex
+	known map[deliveryKey]*delivery
+	swept time.Time
+}
+
+type deliveryKey struct {
+	object string
+	addr   netip.Addr
+}
+
+func (t *deliveries) find(k deliveryKey) *delivery {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.known[k]
+}
+
+// start keeps a new delivery, or returns the known one where it is for the same
+// attempt and artifact.
+func (t *deliveries) start(k deliveryKey, d *delivery, now time.Time) *delivery {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.known == nil {
+		t.known = make(map[deliveryKey]*delivery)
+	}
+	if old := t.known[k]; old != nil && old.sameAs(d) {
+		return old
+	}
+	t.sweep(now)
+	t.known[k] = d
+	return d
+}
+
+// sweep forgets deliveries that nobody can resume any more.
+func (t *deliveries) sweep(now time.Time) {
+	if now.Sub(t.swept) < time.Minute {
+		return
+	}
+	t.swept = now
+	for k, d := range t.known {
+		d.mu.Lock()
+		old := now.Sub(d.touched) > boot.AttemptLifetime
+		d.mu.Unlock()
+		if old {
+			delete(t.known, k)
+		}
+	}
+}
+
+// carriesBlob says whether a code starts an answer that carries the blob.
+func carriesBlob(code int) bool {
+	return code == http.StatusOK || code == http.StatusPartialContent
+}

@@ -1,0 +1,182 @@
+package httpserver
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/boot-operator/boot-operator/internal/boot"
+)
+
+// kindIPXE is the kind of object whose plans are booted by script and have
+// nothing for /httpboot.
+const kindIPXE = "IPXEBootConfig"
+
+// httpboot serves the UKI to the machine that asks, or tells its URL to whoever
+// asks for JSON.
+func (s *Server) httpboot(x *exchange) error {
+	if x.peer.dhcp {
+		return s.tellDHCP(x)
+	}
+	id, err := s.identify(x, boot.AudienceBoot)
+	if errors.Is(err, errUnknown) {
+		return s.httpbootUnknown(x)
+	}
+	if err != nil {
+		return err
+	}
+	plan, err := ukiPlan(id.plans)
+	if err != nil {
+		return err
+	}
+	t, err := s.targetOf(plan)
+	if err != nil {
+		return err
+	}
+	if x.wantsJSON() {
+		return s.tell(x, t, plan)
+	}
+	return s.deliver(x, id.proof, plan, t)
+}
+
+// httpbootUnknown serves the default image to a machine that nothing names,
+// where one is configured.
+func (s *Server) httpbootUnknown(x *exchange) error {
+	t, ok := s.defaultTarget()
+	switch {
+	case !ok:
+		return errUnknown
+	case x.wantsJSON():
+		return s.tell(x, t, nil)
+	case t.foreign():
+		return errUnknown
+	}
+	return s.serveBlob(x, t.artifact, noCache, nil)
+}
+
+// tellDHCP answers a trusted DHCP server on behalf of a machine.
+func (s *Server) tellDHCP(x *exchange) error {
+	plans, err := s.onBehalfOf(x.peer)
+	if errors.Is(err, errUnknown) {
+		t, ok := s.defaultTarget()
+		if !ok {
+			return errUnknown
+		}
+		return s.tell(x, t, nil)
+	}
+	if err != nil {
+		return err
+	}
+	plan, err := ukiPlan(plans)
+	if err != nil {
+		return err
+	}
+	t, err := s.targetOf(plan)
+	if err != nil {
+		return err
+	}
+	return s.tell(x, t, plan)
+}
+
+// ukiPlan chooses the plan that boots over HTTP.
+func ukiPlan(plans []*boot.Plan) (*boot.Plan, error) {
+	for _, p := range plans {
+		if p.Object.Kind != kindIPXE {
+			return p, nil
+		}
+	}
+	return nil, errNoUKI
+}
+
+// target is what a machine boots: an artifact of ours, or a foreign URL.
+type target struct {
+	artifact boot.Artifact
+	image    string
+	url      string
+}
+
+func (t target) foreign() bool { return t.artifact.Digest == "" }
+
+// targetOf returns what a plan boots. It returns boot.ErrNotReady with the
+// plan's reason, and errNoUKI when there is nothing.
+func (s *Server) targetOf(p *boot.Plan) (target, error) {
+	if p.NotReady != "" {
+		return target{}, fmt.Errorf("%w: %s", boot.ErrNotReady, p.NotReady)
+	}
+	if a, ok := p.Artifact(boot.RoleUKI); ok {
+		return target{artifact: a, image: p.Image}, nil
+	}
+	if p.ForeignURL != "" {
+		return target{url: p.ForeignURL}, nil
+	}
+	if t, ok := s.defaultTarget(); ok {
+		return t, nil
+	}
+	return target{}, errNoUKI
+}
+
+func (s *Server) defaultTarget() (target, bool) {
+	if s.fallback == nil {
+		return target{}, false
+	}
+	a, image, ok := s.fallback()
+	if ok && a.Digest == "" {
+		return target{url: a.Source}, a.Source != ""
+	}
+	return target{artifact: a, image: image}, ok
+}
+
+// wantsJSON says whether the client asked for JSON by name: firmware accepts
+// everything and means the bytes.
+func (x *exchange) wantsJSON() bool {
+	for _, line := range x.r.Header["Accept"] {
+		if strings.Contains(line, "application/json") {
+			return true
+		}
+	}
+	return false
+}
+
+// tell answers with the URL of a UKI, in the form that DHCP plugins read. plan
+// is nil for the default image; the system's UUID goes to nobody then, nor over
+// a connection without forward secrecy.
+func (s *Server) tell(x *exchange, t target, plan *boot.Plan) error {
+	b := make([]byte, 0, 384)
+	b = append(b, `{"ClientIPs":"`...)
+	b = x.peer.addr.AppendTo(b)
+	for _, n := range x.peer.named {
+		b = append(b, ',')
+		b = append(b, n...) // canonical addresses need no escape
+	}
+	b = append(b, `","UKIURL":`...)
+	if t.foreign() {
+		b = appendJSON(b, t.url)
+	} else {
+		if s.imageURL == "" {
+			return errNoURL
+		}
+		b = s.appendImageURL(b, t)
+	}
+	if plan != nil && plan.Machine.UUID != "" && !weakTLS(x.r) {
+		b = append(b, `,"SystemUUID":`...)
+		b = appendJSON(b, string(plan.Machine.UUID))
+	}
+	b = append(b, "}\n"...)
+	x.Header()["Cache-Control"] = noStore
+	x.reply(200, contentJSON, b)
+	return nil
+}
+
+// appendImageURL appends the compatibility URL of an artifact as a JSON string.
+// A foreign UKI that was pulled has no image name.
+func (s *Server) appendImageURL(b []byte, t target) []byte {
+	b = append(b, '"')
+	b = appendEscaped(b, s.imageURL)
+	if t.image != "" {
+		b = append(b, '/')
+		b = appendEscaped(b, t.image)
+	}
+	b = append(b, "/sha256-"...)
+	b = append(b, t.artifact.Digest.Hex()...)
+	return append(b, `.efi"`...)
+}

@@ -1,0 +1,170 @@
+package httpserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/pires/go-proxyproto"
+)
+
+// Limits of a listener, where ServeOptions names none.
+const (
+	DefaultDrainTime      = 60 * time.Second
+	DefaultMaxConnections = 8192
+	DefaultMaxPerClient   = 1024
+	headerTimeout         = 10 * time.Second
+	idleTimeout           = 60 * time.Second
+	maxHeaderBytes        = 16 << 10
+)
+
+// ServeOptions say how one listener is served.
+type ServeOptions struct {
+	// Name is the listener's in logs.
+	Name string
+	// TLS makes it a TLS listener.
+	TLS *TLSOptions
+	// DrainTime is how long transfers may go on after the end was asked for;
+	// 0 is DefaultDrainTime.
+	DrainTime time.Duration
+	// MaxConnections bounds the open connections: more wait to be accepted. 0
+	// is DefaultMaxConnections.
+	MaxConnections int
+	// MaxPerClient bounds those of one address, which trusted proxies and
+	// balancers are exempt from: more are closed. 0 is DefaultMaxPerClient.
+	MaxPerClient int
+}
+
+// Serve answers on a listener until ctx is done and then lets transfers finish
+// for DrainTime. It closes the listener. It returns nil after such an end, and
+// boot.ErrInvalid when the TLS certificate cannot be read.
+func (s *Server) Serve(ctx context.Context, ln net.Listener, h http.Handler, o ServeOptions) error {
+	o = o.withDefaults()
+	defer func() { _ = ln.Close() }() // Serve has closed it, or never had it
+	srv, err := s.httpServer(h, o)
+	if err != nil {
+		return err
+	}
+	stopped := make(chan error, 1)
+	serving, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() {
+		select {
+		case <-ctx.Done():
+			stopped <- shutDown(srv, o.DrainTime)
+		case <-serving.Done():
+			stopped <- nil
+		}
+	}()
+	s.log.V(1).Info("Serving", "server", o.Name, "address", ln.Addr().String(), "tls", o.TLS != nil)
+	err = serveOn(srv, s.listener(ln, o), o.TLS != nil)
+	if !errors.Is(err, http.ErrServerClosed) {
+		cancel()
+		<-stopped
+		return fmt.Errorf("serving %s on %s: %w", o.Name, ln.Addr(), err)
+	}
+	if err := <-stopped; err != nil {
+		s.log.Info("Cut transfers that were still running", "server", o.Name, "after", o.DrainTime.String())
+	}
+	return nil
+}
+
+func (o ServeOptions) withDefaults() ServeOptions {
+	if o.DrainTime == 0 {
+		o.DrainTime = DefaultDrainTime
+	}
+	if o.MaxConnections == 0 {
+		o.MaxConnections = DefaultMaxConnections
+	}
+	if o.MaxPerClient == 0 {
+		o.MaxPerClient = DefaultMaxPerClient
+	}
+	return o
+}
+
+func serveOn(srv *http.Server, ln net.Listener, tls bool) error {
+	if tls {
+		return srv.ServeTLS(ln, "", "") //nolint:wrapcheck // Serve wraps it
+	}
+	return srv.Serve(ln) //nolint:wrapcheck // Serve wraps it
+}
+
+// shutDown lets connections finish, then closes the rest.
+func shutDown(srv *http.Server, drain time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.Background(), drain)
+	defer cancel()
+	if err := srv.Shutdown(ctx); err != nil {
+		_ = srv.Close() // nothing is left to be told
+		return fmt.Errorf("draining: %w", err)
+	}
+	return nil
+}
+
+// httpServer returns a server with limits. It has no ReadTimeout: that would
+// cancel the context of every transfer that takes longer. Heads are bounded by
+// ReadHeaderTimeout, bodies by the handler, and writes by WriteTimeout, which
+// the handler extends with each chunk that went out.
+func (s *Server) httpServer(h http.Handler, o ServeOptions) (*http.Server, error) {
+	srv := &http.Server{
+		Handler:                      h,
+		ReadHeaderTimeout:            headerTimeout,
+		WriteTimeout:                 chunkTimeout,
+		IdleTimeout:                  idleTimeout,
+		MaxHeaderBytes:               maxHeaderBytes,
+		DisableGeneralOptionsHandler: true,
+		ErrorLog:                     log.New(serverLog{s: s, name: o.Name}, "", 0),
+		Protocols:                    new(http.Protocols),
+	}
+	// Firmware speaks HTTP/1.1, and only that can be sent by the kernel.
+	srv.Protocols.SetHTTP1(true)
+	if o.TLS == nil {
+		return srv, nil
+	}
+	c, err := tlsConfig(*o.TLS, s.log.WithValues("server", o.Name), s.now)
+	if err != nil {
+		return nil, err
+	}
+	srv.TLSConfig = c
+	return srv, nil
+}
+
+// listener puts the limits and the PROXY protocol before the server.
+func (s *Server) listener(ln net.Listener, o ServeOptions) net.Listener {
+	ln = newLimitListener(ln, o, append(append(prefixes(nil), s.proxies...), s.proxyProto...), s.metrics)
+	if len(s.proxyProto) == 0 {
+		return ln
+	}
+	return &proxyproto.Listener{
+		Listener:          ln,
+		ReadHeaderTimeout: headerTimeout,
+		ConnPolicy: func(c proxyproto.ConnPolicyOptions) (proxyproto.Policy, error) {
+			if s.proxyProto.contains(addrOf(c.Upstream)) {
+				return proxyproto.REQUIRE, nil
+			}
+			return proxyproto.SKIP, nil
+		},
+		ValidateHeader: checkProxyHeader,
+	}
+}
+
+// errProxyHeader refuses headers that name no client.
+var errProxyHeader = errors.New("PROXY protocol header is not version 2 with a TCP address")
+
+// checkProxyHeader accepts what a TCP balancer sends: version 2, with the
+// client's address or for a check of its own.
+func checkProxyHeader(h *proxyproto.Header) error {
+	if h.Version != 2 {
+		return errProxyHeader
+	}
+	if h.Command.IsLocal() {
+		return nil
+	}
+	if _, _, ok := h.TCPAddrs(); !ok {
+		return errProxyHeader
+	}
+	return nil
+}

@@ -1,0 +1,104 @@
+package inventory
+
+import (
+	"sync"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/boot-operator/boot-operator/api/v1alpha1"
+)
+
+// Strip is a cache transform (cache.Options.DefaultTransform) that drops what
+// nobody here reads: managed fields and kubectl's copy of the object from
+// everything, all but addresses from nodes, all but labels from namespaces.
+// Texts that many configs repeat are kept once. What it returns must not be
+// written back with an update; apply and patch are fine.
+func Strip(obj any) (any, error) {
+	if o, ok := obj.(metav1.Object); ok {
+		o.SetManagedFields(nil)
+		if a := o.GetAnnotations(); a[corev1.LastAppliedConfigAnnotation] != "" {
+			delete(a, corev1.LastAppliedConfigAnnotation)
+			o.SetAnnotations(a)
+		}
+	}
+	switch o := obj.(type) {
+	case *corev1.Node:
+		return stripNode(o), nil
+	case *corev1.Namespace:
+		return &corev1.Namespace{TypeMeta: o.TypeMeta, ObjectMeta: named(o.ObjectMeta, o.Labels)}, nil
+	case *v1alpha1.HTTPBootConfig:
+		share(&o.Spec.Image, &o.Spec.UKIURL, (*string)(&o.Spec.Architecture), (*string)(&o.Spec.BootPolicy))
+	case *v1alpha1.IPXEBootConfig:
+		share(&o.Spec.Image, &o.Spec.KernelURL, &o.Spec.InitrdURL, &o.Spec.SquashfsURL, (*string)(&o.Spec.Architecture), (*string)(&o.Spec.BootPolicy))
+	}
+	if cfg, ok := obj.(v1alpha1.Config); ok {
+		shareStatus(cfg.ConfigStatus())
+	}
+	return obj, nil
+}
+
+func stripNode(n *corev1.Node) *corev1.Node {
+	return &corev1.Node{
+		TypeMeta:   n.TypeMeta,
+		ObjectMeta: named(n.ObjectMeta, nil),
+		Spec:       corev1.NodeSpec{PodCIDR: n.Spec.PodCIDR, PodCIDRs: n.Spec.PodCIDRs},
+		Status:     corev1.NodeStatus{Addresses: n.Status.Addresses},
+	}
+}
+
+// named keeps what an informer needs to know an object.
+func named(m metav1.ObjectMeta, labels map[string]string) metav1.ObjectMeta {
+	return metav1.ObjectMeta{
+		Name: m.Name, UID: m.UID, ResourceVersion: m.ResourceVersion,
+		CreationTimestamp: m.CreationTimestamp, DeletionTimestamp: m.DeletionTimestamp, Labels: labels,
+	}
+}
+
+func shareStatus(s *v1alpha1.ConfigStatus) {
+	for n := range s.Artifacts {
+		a := &s.Artifacts[n]
+		share((*string)(&a.Role), &a.Digest, &a.Source, &a.URL)
+	}
+	for n := range s.Conditions {
+		c := &s.Conditions[n]
+		share(&c.Type, (*string)(&c.Status), &c.Reason, &c.Message)
+	}
+}
+
+// texts holds one copy of what configs repeat: digests, sources, messages.
+var texts = interner{known: map[string]string{}}
+
+const (
+	maxTexts = 16 << 10 // distinct texts before the interner forgets
+	maxText  = 1 << 10  // bytes of a text that is worth sharing
+)
+
+// interner gives equal texts one copy. It forgets everything when it is full:
+// then some texts are there twice, and nothing else happens.
+type interner struct {
+	mu    sync.Mutex
+	known map[string]string
+}
+
+func (n *interner) share(t string) string {
+	if t == "" || len(t) > maxText {
+		return t
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if known, ok := n.known[t]; ok {
+		return known
+	}
+	if len(n.known) >= maxTexts {
+		clear(n.known)
+	}
+	n.known[t] = t
+	return t
+}
+
+func share(all ...*string) {
+	for _, t := range all {
+		*t = texts.share(*t)
+	}
+}

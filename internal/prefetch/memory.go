@@ -1,0 +1,133 @@
+package prefetch
+
+import (
+	"github.com/boot-operator/boot-operator/internal/boot"
+)
+
+// fresh returns what may be served without asking the API server.
+func (s *secrets) fresh(k documentKey) (document, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d := s.find(k)
+	if d == nil {
+		return document{}, false
+	}
+	age := s.clock.Since(d.readAt)
+	if (d.err == nil && age >= s.revalidate) || (d.err != nil && age >= failureAge) {
+		return document{}, false
+	}
+	return *d, true
+}
+
+// old returns what may be served while the API server does not answer.
+func (s *secrets) old(k documentKey) (document, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d := s.find(k)
+	if d == nil || d.err != nil {
+		return document{}, false
+	}
+	return *d, true
+}
+
+// find returns what is known under exactly this key and has not expired.
+func (s *secrets) find(k documentKey) *document {
+	d := s.byObject[k.object]
+	switch {
+	case d == nil:
+		return nil
+	case d.key != k || !s.clock.Now().Before(d.expires):
+		s.forget(d)
+		return nil
+	}
+	s.recent.MoveToFront(d.place)
+	return d
+}
+
+// store remembers what was read. It returns false when it is not what the
+// config names any more.
+func (s *secrets) store(d document) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	// Asked under the lock that changed takes afterwards: either we see the
+	// change here, or it sees what we stored.
+	if k, ok := s.configs.document(d.key.object); !ok || k != d.key {
+		return false
+	}
+	now := s.clock.Now()
+	d.readAt, d.warmedAt, d.expires = now, now, now.Add(boot.AttemptLifetime)
+	if old := s.byObject[d.key.object]; old != nil {
+		if old.key == d.key && now.Before(old.expires) {
+			d.warmedAt, d.expires = old.warmedAt, old.expires
+		}
+		s.forget(old)
+	}
+	kept := d
+	kept.place = s.recent.PushFront(&kept)
+	s.byObject[d.key.object] = &kept
+	s.bytes += len(d.data)
+	for len(s.byObject) > s.maxCount || s.bytes > s.maxBytes {
+		s.forget(s.recent.Back().Value.(*document)) //nolint:forcetypeassert // ours
+	}
+	return true
+}
+
+func (s *secrets) forget(d *document) {
+	s.recent.Remove(d.place)
+	delete(s.byObject, d.key.object)
+	s.bytes -= len(d.data)
+}
+
+// changed takes in that a config changed; after is nil when it is gone.
+func (s *secrets) changed(before, after *record) {
+	if before == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d := s.byObject[before.uid]
+	if d == nil {
+		return
+	}
+	if after == nil || after.document != d.key {
+		s.forget(d)
+		return
+	}
+	if after.generation != before.generation || after.attempt.Number != before.attempt.Number {
+		d.readAt = d.readAt.Add(-s.revalidate) // a new boot gets what is there now
+	}
+	// The end of the attempt that the machine began here ends our need of it. A
+	// delivery before that was of an earlier attempt.
+	if served := after.attempt.SecretServedAt; !served.IsZero() && !served.Before(d.warmedAt) {
+		if end := served.Add(boot.SecretGrace); end.Before(d.expires) {
+			d.expires = end
+		}
+	}
+}
+
+// expire drops what is not needed any more.
+func (s *secrets) expire() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.clock.Now()
+	for _, d := range s.byObject {
+		if !now.Before(d.expires) {
+			s.forget(d)
+		}
+	}
+}
+
+// clear forgets all documents.
+func (s *secrets) clear() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.byObject)
+	s.recent.Init()
+	s.bytes = 0
+}
+
+func (s *secrets) size() (count, bytes int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.byObject), s.bytes
+}

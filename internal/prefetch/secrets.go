@@ -1,0 +1,214 @@
+package prefetch
+
+import (
+	"container/list"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/go-logr/logr"
+	"golang.org/x/sync/singleflight"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/boot-operator/boot-operator/api/v1alpha1"
+	"github.com/boot-operator/boot-operator/internal/boot"
+)
+
+const (
+	// maxReads is how many Secrets are read at once.
+	maxReads = 32
+	// readLimit ends a read for which nobody waits any more.
+	readLimit = 10 * time.Second
+	// failureAge is how long a document that is gone or invalid is not read
+	// again: a client that asks in a loop must not load the API server.
+	failureAge = 2 * time.Second
+)
+
+// errStale: the config named another Secret while this one was read.
+var errStale = fmt.Errorf("%w: the config has just changed", boot.ErrUnavailable)
+
+// document is what is known of one machine's document.
+type document struct {
+	key  documentKey
+	data []byte
+	// err is set when the API server answered, and there is nothing to serve.
+	err    error
+	readAt time.Time
+	// warmedAt is when the machine began to boot, as far as is known here.
+	warmedAt time.Time
+	expires  time.Time
+	place    *list.Element
+}
+
+// secrets keeps the documents of machines that began to boot, bounded in
+// number, bytes and time.
+type secrets struct {
+	reader     client.Reader
+	convert    func(data []byte, format string) ([]byte, error)
+	configs    *configs
+	clock      clock.WithDelayedExecution
+	logger     logr.Logger
+	metrics    *metrics
+	maxCount   int
+	maxBytes   int
+	revalidate time.Duration
+	timeout    time.Duration
+	flights    singleflight.Group
+	slots      chan struct{}
+
+	mu       sync.Mutex
+	byObject map[string]*document
+	recent   *list.List // of *document, the last used first
+	bytes    int
+}
+
+func newSecrets(o Options, c *configs) *secrets {
+	return &secrets{
+		reader: o.Reader, convert: o.Convert, configs: c, clock: o.Clock, logger: o.Logger,
+		maxCount: o.MaxSecrets, maxBytes: o.MaxSecretBytes, revalidate: o.Revalidate, timeout: o.ReadTimeout,
+		slots: make(chan struct{}, maxReads), byObject: map[string]*document{}, recent: list.New(),
+	}
+}
+
+// Ignition returns the machine's Ignition document as JSON: from memory if it
+// was read a short while ago, else by one coalesced read of at most 2 s, and
+// from memory again where the API server does not answer. It returns
+// boot.ErrNotFound when the plan names none, and boot.ErrUnavailable when the
+// API server is out of reach and nothing is in memory, the Secret is gone, or
+// its content is invalid. The result is shared and must not be changed.
+func (p *Prefetch) Ignition(ctx context.Context, plan *boot.Plan) ([]byte, error) {
+	if !plan.HasIgnition {
+		return nil, fmt.Errorf("%w: %s names no Ignition document", boot.ErrNotFound, plan.Object)
+	}
+	k, ok := p.configs.document(plan.Object.UID)
+	if !ok || k.secret == "" || k.namespace != plan.Object.Namespace {
+		return nil, fmt.Errorf("reading the Ignition document of %s: %w", plan.Object, errStale)
+	}
+	data, err := p.secrets.get(ctx, k)
+	if err != nil {
+		return nil, fmt.Errorf("reading the Ignition document of %s: %w", plan.Object, err)
+	}
+	return data, nil
+}
+
+// Warm reads a machine's document in the background because it began to boot:
+// it is there when the machine asks, even if the API server is not.
+func (p *Prefetch) Warm(plan *boot.Plan) {
+	k, ok := p.configs.document(plan.Object.UID)
+	if !ok || k.secret == "" || !plan.HasIgnition {
+		return
+	}
+	p.secrets.warm(k)
+}
+
+func (s *secrets) get(ctx context.Context, k documentKey) ([]byte, error) {
+	if d, ok := s.fresh(k); ok {
+		s.metrics.secretFrom("memory")
+		return d.data, d.err
+	}
+	d, err := s.await(ctx, k)
+	if err == nil {
+		s.metrics.secretFrom("read")
+		return d.data, d.err
+	}
+	if d, ok := s.old(k); ok && !errors.Is(err, errStale) {
+		s.metrics.secretFrom("stale")
+		return d.data, nil
+	}
+	s.metrics.secretFrom("none")
+	return nil, err
+}
+
+// warm prolongs what is in memory and reads it anew, for whoever comes.
+func (s *secrets) warm(k documentKey) {
+	s.mu.Lock()
+	now := s.clock.Now()
+	if d := s.byObject[k.object]; d != nil && d.key == k {
+		d.warmedAt, d.expires = now, now.Add(boot.AttemptLifetime)
+	}
+	s.mu.Unlock()
+	s.flights.DoChan(k.flight(), func() (any, error) { return s.read(k) })
+}
+
+// await waits for a read, its own or one under way.
+func (s *secrets) await(ctx context.Context, k documentKey) (document, error) {
+	timer := time.NewTimer(s.timeout)
+	defer timer.Stop()
+	flight := s.flights.DoChan(k.flight(), func() (any, error) { return s.read(k) })
+	select {
+	case r := <-flight:
+		if r.Err != nil {
+			return document{}, r.Err
+		}
+		return r.Val.(document), nil //nolint:forcetypeassert // ours
+	case <-timer.C:
+		return document{}, fmt.Errorf("%w: the API server did not answer within %s", boot.ErrUnavailable, s.timeout)
+	case <-ctx.Done():
+		return document{}, fmt.Errorf("%w: %w", boot.ErrUnavailable, context.Cause(ctx))
+	}
+}
+
+// flight names a read; neither UIDs nor names hold a slash.
+func (k documentKey) flight() string { return k.object + "/" + k.namespace + "/" + k.secret }
+
+// read gets a Secret from the API server and remembers what came of it. Its
+// error means that the API server did not answer.
+func (s *secrets) read(k documentKey) (document, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), readLimit)
+	defer cancel()
+	select {
+	case s.slots <- struct{}{}:
+		defer func() { <-s.slots }()
+	case <-ctx.Done():
+		return document{}, fmt.Errorf("%w: too many Secrets are being read", boot.ErrUnavailable)
+	}
+	var secret corev1.Secret
+	err := s.reader.Get(ctx, client.ObjectKey{Namespace: k.namespace, Name: k.secret}, &secret)
+	if err != nil && !apierrors.IsNotFound(err) {
+		s.metrics.secretRead("unavailable")
+		return document{}, fmt.Errorf("%w: %w", boot.ErrUnavailable, err)
+	}
+	d := document{key: k}
+	if err != nil {
+		d.err = fmt.Errorf("%w: there is no Secret %s/%s", boot.ErrUnavailable, k.namespace, k.secret)
+	} else {
+		d.data, d.err = s.json(k, &secret)
+	}
+	s.metrics.secretRead(outcome(d.err))
+	if !s.store(d) {
+		return document{}, errStale
+	}
+	return d, nil
+}
+
+func outcome(err error) string {
+	if err != nil {
+		return "invalid"
+	}
+	return "ok"
+}
+
+// json converts the content of a Secret. What a user wrote must not bring the
+// operator down, whatever the converter makes of it.
+func (s *secrets) json(k documentKey, secret *corev1.Secret) (data []byte, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			s.logger.Error(fmt.Errorf("%v", r), "converter panicked", "namespace", k.namespace, "secret", k.secret)
+			data, err = nil, fmt.Errorf("%w: Secret %s/%s cannot be converted", boot.ErrUnavailable, k.namespace, k.secret)
+		}
+	}()
+	text, ok := secret.Data[v1alpha1.SecretKeyIgnition]
+	if !ok {
+		return nil, fmt.Errorf("%w: Secret %s/%s has no key %q", boot.ErrUnavailable, k.namespace, k.secret, v1alpha1.SecretKeyIgnition)
+	}
+	data, err = s.convert(text, string(secret.Data[v1alpha1.SecretKeyFormat]))
+	if err != nil {
+		return nil, fmt.Errorf("%w: Secret %s/%s: %w", boot.ErrUnavailable, k.namespace, k.secret, err)
+	}
+	return data, nil
+}

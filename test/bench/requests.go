@@ -1,0 +1,159 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/boot-operator/boot-operator/api/v1alpha1"
+)
+
+const ignitionDocument = `{"ignition":{"version":"3.4.0"},"storage":{"files":[{"path":"/etc/motd","contents":{"source":"data:,hello"}}]}}`
+
+// machineConfig is a ready config of one machine at an address of 127.0.0.0/8,
+// with an open attempt, and the UKI of that digest.
+func machineConfig(i int, digest string, size int64, source string) *v1alpha1.HTTPBootConfig {
+	now := metav1.NowMicro()
+	c := &v1alpha1.HTTPBootConfig{
+		Spec: v1alpha1.HTTPBootConfigSpec{
+			SystemUUID:         fmt.Sprintf("0a1b2c3d-4e5f-4a6b-8c7d-%012x", i),
+			NetworkIdentifiers: []string{machineAddress(i).String(), fmt.Sprintf("52:54:00:%02x:%02x:%02x", i>>16, i>>8&255, i&255)},
+			Image:              strings.SplitN(source, "@", 2)[0] + ":1",
+			IgnitionSecretRef:  &corev1.LocalObjectReference{Name: "ignition"},
+			BootPolicy:         v1alpha1.BootPolicyAlways,
+		},
+		Status: v1alpha1.ConfigStatus{
+			State: v1alpha1.StateReady, ObservedGeneration: 1,
+			Boot: &v1alpha1.BootStatus{Attempt: 1, OpenedTime: &now, OpenedBy: "SpecChanged", OpenedGeneration: 1},
+		},
+	}
+	for _, t := range []string{v1alpha1.ConditionArtifactsReady, v1alpha1.ConditionIgnitionValid, v1alpha1.ConditionIdentifiable, v1alpha1.ConditionReady} {
+		c.Status.Conditions = append(c.Status.Conditions, metav1.Condition{Type: t, Status: metav1.ConditionTrue, Reason: t, ObservedGeneration: 1, LastTransitionTime: metav1.Now()})
+	}
+	if digest != "" {
+		c.Status.Artifacts = []v1alpha1.Artifact{{Role: "UKI", Digest: digest, Size: size, Source: source}}
+	}
+	return c
+}
+
+func machineAddress(i int) netip.Addr {
+	return netip.AddrFrom4([4]byte{127, byte(1 + i>>16), byte(i >> 8), byte(i)}) //nolint:gosec // the benchmark's own numbers
+}
+
+// requests measures the two endpoints that machines and DHCP servers ask by the
+// thousand, beside a bare handler that writes the same bytes, with few and with
+// many configs; and the memory that many configs take.
+func requests(ctx context.Context, binary, dir string) error {
+	absolute := map[string]map[int]float64{}
+	for _, n := range []int{1000, 50000} {
+		work := filepath.Join(dir, fmt.Sprint(n))
+		if err := os.MkdirAll(work, 0o755); err != nil {
+			return err
+		}
+		api := httptest.NewServer(newAPIServer(n, []byte(ignitionDocument), func(i int) *v1alpha1.HTTPBootConfig {
+			return machineConfig(i, "sha256:"+strings.Repeat("ab", 32), 1<<20, "127.0.0.1:1/os/uki@sha256:"+strings.Repeat("cd", 32))
+		}))
+		r, err := startReplica(ctx, binary, work, api)
+		if err != nil {
+			api.Close()
+			return err
+		}
+		err = requestFigures(ctx, r, work, n, absolute)
+		r.stop()
+		api.CloseClientConnections()
+		api.Close()
+		if err != nil {
+			return err
+		}
+	}
+	for name, by := range absolute {
+		ratio(name+"-50000-vs-1000", by[50000]/by[1000], ">=0.9")
+	}
+	return nil
+}
+
+func requestFigures(ctx context.Context, r *replica, dir string, n int, absolute map[string]map[int]float64) error {
+	endpoints := []struct{ name, path, headers string }{
+		{"httpboot-json", "/httpboot", "Accept: application/json\r\n"},
+		{"ignition", "/ignition", ""},
+	}
+	for _, e := range endpoints {
+		body, targets, err := targetsOf(r, n, e.path, e.headers)
+		if err != nil {
+			return err
+		}
+		address, stop, err := startBare(ctx, dir, body[0])
+		if err != nil {
+			return err
+		}
+		ours, bare := measurements(targets, body, address)
+		v, err := paired(5, ours, bare)
+		stop()
+		if err != nil {
+			return fmt.Errorf("%s with %d configs: %w", e.name, n, err)
+		}
+		ratio(fmt.Sprintf("%s-%d-vs-bare-handler", e.name, n), v, ">=0.70")
+		if absolute[e.name] == nil {
+			absolute[e.name] = map[int]float64{}
+		}
+		absolute[e.name][n] = v
+	}
+	if n == 50000 {
+		mib, err := r.memory("VmRSS")
+		if err != nil {
+			return err
+		}
+		ratio("memory-50000-configs-MiB", mib, "<=1024")
+	}
+	return nil
+}
+
+// targetsOf returns eight machines spread over the configs, and what each of
+// them is answered.
+func targetsOf(r *replica, n int, path, headers string) ([][]byte, []target, error) {
+	var bodies [][]byte
+	var targets []target
+	for k := range 8 {
+		t := target{from: machineAddress(k * (n / 8)), to: r.boot, path: path, headers: headers}
+		body, err := t.first()
+		if err != nil {
+			return nil, nil, err
+		}
+		bodies, targets = append(bodies, body), append(targets, t)
+	}
+	return bodies, targets, nil
+}
+
+// measurements returns what measures the operator and what measures the bare
+// handler, with the same number of connections.
+func measurements(targets []target, bodies [][]byte, bareAddress string) (ours, bare func() (float64, error)) {
+	toBare := make([]target, len(targets))
+	same := make([][]byte, len(targets))
+	for i, t := range targets {
+		t.to = bareAddress
+		toBare[i], same[i] = t, bodies[0]
+	}
+	const d = 2 * time.Second
+	return func() (float64, error) { return requestsPerSecond(targets, bodies, d) },
+		func() (float64, error) { return requestsPerSecond(toBare, same, d) }
+}
+
+// decodable makes sure that a figure is of the real answer, not of an error.
+func decodable(resp *http.Response, body []byte) error {
+	var any map[string]any
+	if err := json.Unmarshal(body, &any); err != nil || resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: %.300s", resp.Status, body)
+	}
+	return nil
+}

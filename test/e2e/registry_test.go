@@ -1,0 +1,52 @@
+package e2e
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/boot-operator/boot-operator/test/registry"
+)
+
+// siteRegistry is an OCI registry inside a site's network.
+type siteRegistry struct {
+	*registry.Registry
+	t       *testing.T
+	host    string
+	digests map[string]string
+}
+
+func (s *site) registry() *siteRegistry {
+	s.t.Helper()
+	l := s.network.Listen("tcp", "127.0.0.1:0")
+	r := &siteRegistry{Registry: registry.New(registry.Options{}), t: s.t, host: l.Addr().String(), digests: map[string]string{}}
+	server := &http.Server{Handler: r.Registry, ReadHeaderTimeout: 10 * time.Second}
+	go func() { _ = server.Serve(l) }()
+	s.t.Cleanup(func() { _ = server.Close() })
+	return r
+}
+
+// publish makes an image index with a UKI for each architecture, and returns
+// its reference.
+func (r *siteRegistry) publish(repository, tag string, ukis map[string][]byte) string {
+	r.t.Helper()
+	_, err := r.Publish(repository, tag, ukis)
+	require.NoError(r.t, err)
+	for arch, uki := range ukis {
+		sum := sha256.Sum256(uki)
+		r.digests[arch] = "sha256:" + hex.EncodeToString(sum[:])
+	}
+	return r.host + "/" + repository + ":" + tag
+}
+
+// digest is the digest of the UKI that was published for an architecture.
+func (r *siteRegistry) digest(arch string) string { return r.digests[arch] }
+
+// slow bounds the speed of blobs; 0 does not.
+func (r *siteRegistry) slow(bytesPerSecond int64) {
+	r.Set(registry.Faults{BytesPerSecond: bytesPerSecond})
+}

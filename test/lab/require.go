@@ -1,0 +1,113 @@
+package lab
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// Requirement is something a test needs of the host.
+type Requirement struct {
+	check    func() error
+	packages []string // Debian's that provide it
+}
+
+// What a test may require.
+var (
+	// Root is Linux with root and network namespaces.
+	Root = Requirement{checkRoot, []string{"iproute2"}}
+	// QEMU is an amd64 machine.
+	QEMU = Requirement{func() error { return checkPlatform("amd64") }, platforms["amd64"].packages}
+	// ARM64 is an arm64 machine.
+	ARM64 = Requirement{func() error { return checkPlatform("arm64") }, platforms["arm64"].packages}
+	// DHCP is a DHCP server.
+	DHCP = Requirement{func() error { return checkPrograms("dnsmasq") }, []string{"dnsmasq-base"}}
+	// Debian is what OS is built from: apt with Debian's archive, bookworm or
+	// later. What it downloads need not be installed.
+	Debian = Requirement{checkDebian, []string{"dpkg", "xz-utils"}}
+)
+
+// Require skips the test when a requirement is not met, and fails it instead
+// when CI=true: a test that can only be skipped protects nothing.
+func Require(t testing.TB, requirements ...Requirement) {
+	t.Helper()
+	err := Check(requirements...)
+	switch {
+	case err == nil:
+	case os.Getenv("CI") == "true":
+		t.Fatalf("CI must run this test: %v", err)
+	default:
+		t.Skipf("NOT TESTED: %v", err)
+	}
+}
+
+// Check is Require for programs: its error names everything that is missing and
+// the one line that installs it.
+func Check(requirements ...Requirement) error {
+	var missing []error
+	var packages []string
+	for _, r := range requirements {
+		if err := r.check(); err != nil {
+			missing = append(missing, err)
+			if errors.Is(err, fs.ErrNotExist) || errors.Is(err, exec.ErrNotFound) {
+				packages = append(packages, r.packages...)
+			}
+		}
+	}
+	if missing == nil {
+		return nil
+	}
+	err := errors.Join(missing...)
+	if packages == nil {
+		return err
+	}
+	slices.Sort(packages)
+	return fmt.Errorf("%w\ninstall with: %s", err, installLine(slices.Compact(packages)))
+}
+
+func installLine(packages []string) string {
+	if runtime.GOOS == "darwin" {
+		return "brew install qemu"
+	}
+	return "sudo apt-get install -y --no-install-recommends " + strings.Join(packages, " ")
+}
+
+func checkRoot() error {
+	if runtime.GOOS != "linux" {
+		return errors.New("network namespaces need Linux")
+	}
+	if os.Geteuid() != 0 {
+		return errors.New("network namespaces need root")
+	}
+	return checkPrograms("ip")
+}
+
+func checkPlatform(architecture string) error {
+	p := platforms[architecture]
+	_, err := p.find()
+	return errors.Join(checkPrograms(p.emulator), err)
+}
+
+func checkPrograms(names ...string) error {
+	var missing []error
+	for _, name := range names {
+		if _, err := exec.LookPath(name); err != nil {
+			missing = append(missing, err)
+		}
+	}
+	return errors.Join(missing...)
+}
+
+func checkDebian() error {
+	release, err := os.ReadFile("/etc/os-release")
+	if err != nil || !strings.Contains(string(release), "\nID=debian\n") {
+		return errors.New("the lab's OS is built from the packages of a Debian host")
+	}
+	return checkPrograms("apt-get", "apt-cache", "dpkg-deb", "xz")
+}
