@@ -113,9 +113,9 @@ build: ## Build the commands into bin/.
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/ ./cmd/...
 
 .PHONY: image
-image: ## Build the image IMG: with docker, or without it with ko into dist/image.tar.
+image: ## Build the image IMG: with docker, or where it does not run with ko into dist/image.tar.
 	@mkdir -p dist; image='$(IMG)'; set -x; \
-	if command -v docker >/dev/null; then \
+	if docker info >/dev/null 2>&1; then \
 		docker build --build-arg VERSION=$(VERSION) -t "$$image" .; \
 	else \
 		KO_DOCKER_REPO="$${image%:*}" VERSION=$(VERSION) $(TOOL) ko build --bare --tags "$${image##*:}" \

@@ -33,7 +33,11 @@ func restConfig(kubeconfig string) (*rest.Config, error) {
 
 // connect returns the process's connection to the cluster: one cache for all
 // that serve and all that reconcile, which lives as long as the process does.
+//
+// It asks for no rate limit of its own: the API server's priority and fairness
+// sees to that, and a commit must not queue behind reports.
 func connect(cfg *rest.Config, logger logr.Logger) (cluster.Cluster, error) {
+	cfg.QPS = -1
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, coordinationv1.AddToScheme, eventsv1.AddToScheme, v1alpha1.AddToScheme} {
 		if err := add(scheme); err != nil {

@@ -29,20 +29,39 @@ func run(ctx context.Context, s settings, logger logr.Logger) error {
 	if err != nil {
 		return err
 	}
+	return p.run(ctx)
+}
+
+// run runs everything. At the end the servers and controllers go first, and what
+// they stand on goes after the last transfer: the observer writes what was seen
+// of it.
+func (p *parts) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	for name, part := range p.parts() {
-		g.Go(func() error {
+	base, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	start := func(ctx context.Context, name string, part func(context.Context) error) func() error {
+		return func() error {
 			if err := part(ctx); err != nil && ctx.Err() == nil {
 				return fmt.Errorf("%s: %w", name, err)
 			}
 			return nil
-		})
+		}
 	}
+	for name, part := range p.foundation() {
+		g.Go(start(base, name, part))
+	}
+	g.Go(func() error {
+		defer stop()
+		front, ctx := errgroup.WithContext(ctx)
+		front.Go(start(ctx, "servers", p.serve))
+		front.Go(start(ctx, "controllers", p.leadership.Run))
+		return front.Wait()
+	})
 	return g.Wait()
 }
 
-// parts are what runs beside each other, by name.
-func (p *parts) parts() map[string]func(context.Context) error {
+// foundation is what servers and controllers stand on, by name.
+func (p *parts) foundation() map[string]func(context.Context) error {
 	return map[string]func(context.Context) error{
 		"cache":         p.cluster.Start,
 		"artifacts":     p.store.Run,
@@ -50,10 +69,8 @@ func (p *parts) parts() map[string]func(context.Context) error {
 		"prefetch":      p.prefetch.Run,
 		"default image": p.defaultImage.Run,
 		"token keys":    p.tokenKeys.Run,
-		"controllers":   p.leadership.Run,
 		"probes":        p.serveProbes,
 		"metrics":       p.serveMetrics,
-		"servers":       p.serve,
 	}
 }
 

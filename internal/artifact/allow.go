@@ -19,11 +19,11 @@ func parseScope(s string) (scope, error) {
 	host, path, _ := strings.Cut(strings.TrimSuffix(strings.TrimSpace(s), "/"), "/")
 	h, err := canonicalHost(host)
 	if err != nil {
-		return scope{}, fmt.Errorf("%w: registry %q: %s; write registry, registry:port or registry/path", ErrInvalidReference, clip(s), err)
+		return scope{}, fmt.Errorf("%w: registry %q: %w; write registry, registry:port or registry/path", ErrInvalidReference, clip(s), err)
 	}
 	if path != "" {
 		if err := checkRepository(path); err != nil {
-			return scope{}, fmt.Errorf("%w: registry %q: %s", ErrInvalidReference, clip(s), err)
+			return scope{}, fmt.Errorf("%w: registry %q: %w", ErrInvalidReference, clip(s), err)
 		}
 	}
 	return scope{host: h, path: path}, nil
@@ -65,7 +65,7 @@ func newAllowlist(o Options) (*allowlist, error) {
 	for _, s := range o.PlainHTTPRegistries {
 		h, err := canonicalHost(strings.TrimSpace(s))
 		if err != nil {
-			return nil, fmt.Errorf("reading the plain HTTP registries: %w %q: %s", ErrInvalidReference, clip(s), err)
+			return nil, fmt.Errorf("reading the plain HTTP registries: %w %q: %w", ErrInvalidReference, clip(s), err)
 		}
 		l.plain[h] = true
 	}
@@ -73,7 +73,7 @@ func newAllowlist(o Options) (*allowlist, error) {
 		rest, plain := strings.CutPrefix(strings.TrimSpace(s), "http://")
 		h, err := canonicalHost(strings.TrimPrefix(rest, "https://"))
 		if err != nil {
-			return nil, fmt.Errorf("reading the allowed URL hosts: %w %q: %s", ErrInvalidReference, clip(s), err)
+			return nil, fmt.Errorf("reading the allowed URL hosts: %w %q: %w", ErrInvalidReference, clip(s), err)
 		}
 		l.urls[h] = l.urls[h] || plain
 	}
@@ -114,7 +114,7 @@ func (l *allowlist) foreign(s string) (*url.URL, error) {
 	u.Fragment = ""
 	host, err := urlHost(u)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %q: %s", ErrInvalidReference, clip(s), err)
+		return nil, fmt.Errorf("%w: %q: %w", ErrInvalidReference, clip(s), err)
 	}
 	plain, ok := l.urls[host]
 	if !ok {

@@ -83,10 +83,10 @@ func readAuths(auths map[string]dockerAuth) (Credentials, error) {
 	for key, a := range auths {
 		e, err := parseAuthKey(key)
 		if err != nil {
-			return Credentials{}, fmt.Errorf("%w: registry %q: %s", ErrPullSecret, clip(key), err)
+			return Credentials{}, fmt.Errorf("%w: registry %q: %w", ErrPullSecret, clip(key), err)
 		}
 		if e.auth, err = a.credential(); err != nil {
-			return Credentials{}, fmt.Errorf("%w: registry %q: %s", ErrPullSecret, clip(key), err)
+			return Credentials{}, fmt.Errorf("%w: registry %q: %w", ErrPullSecret, clip(key), err)
 		}
 		if e.auth != auth.EmptyCredential {
 			c.entries = append(c.entries, e)

@@ -41,7 +41,7 @@ func (w *web) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	if etag != "" {
 		rw.Header().Set("ETag", etag)
 	}
-	var to http.ResponseWriter = rw
+	to := rw
 	if cut > 0 {
 		to = &cutting{ResponseWriter: rw, left: cut}
 	}

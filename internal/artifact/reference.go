@@ -46,7 +46,7 @@ type Reference struct {
 func ParseReference(s string) (Reference, error) {
 	r, err := parseReference(s)
 	if err != nil {
-		return Reference{}, fmt.Errorf("%w %q: %s; write registry/repository:tag or registry/repository@sha256:…", ErrInvalidReference, clip(s), err)
+		return Reference{}, fmt.Errorf("%w %q: %w; write registry/repository:tag or registry/repository@sha256:…", ErrInvalidReference, clip(s), err)
 	}
 	return r, nil
 }

@@ -201,7 +201,6 @@ func TestARegistryThatIsNotAllowedIsNeverAsked(t *testing.T) {
 
 func TestManifestsWithAnotherDigestAreRefused(t *testing.T) {
 	reg := serve(t, registry.Options{})
-	s := open(t, options(t, reg))
 	_, err := reg.Publish("os/images", "1", map[string][]byte{"amd64": []byte("x")})
 	require.NoError(t, err)
 	// A registry that answers for a digest with something else.
@@ -212,7 +211,7 @@ func TestManifestsWithAnotherDigestAreRefused(t *testing.T) {
 	}))
 	o := options(t, reg)
 	o.AllowedRegistries, o.PlainHTTPRegistries = []string{liar}, []string{liar}
-	s = open(t, o)
+	s := open(t, o)
 	_, err = s.Resolve(deadline(t), liar+"/os/images@"+someDigest, boot.AMD64, Credentials{})
 	require.ErrorIs(t, err, ErrDigestMismatch)
 }

@@ -195,7 +195,7 @@ func checkRedirect(req *http.Request, via []*http.Request) error {
 	}
 	switch {
 	case req.URL.Scheme != "https" && req.URL.Scheme != "http":
-		return fmt.Errorf("%w: a redirect to %s:", ErrNotAllowed, clip(req.URL.Scheme))
+		return fmt.Errorf("%w: a redirect to the scheme %s", ErrNotAllowed, clip(req.URL.Scheme))
 	case req.URL.Scheme == "http" && via[len(via)-1].URL.Scheme == "https":
 		return fmt.Errorf("%w: a redirect from https to plain http, to %s", ErrNotAllowed, clip(req.URL.Host))
 	case strings.HasPrefix(req.URL.Path, relayPath):

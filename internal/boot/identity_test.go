@@ -71,7 +71,7 @@ func TestParseMAC(t *testing.T) {
 // Known defect 30.
 func TestParseAddr(t *testing.T) {
 	for s, want := range map[string]string{
-		"10.0.0.5": "10.0.0.5", "::ffff:10.0.0.5": "10.0.0.5", "::FFFF:0a00:0005": "10.0.0.5", "2001:DB8:0:0::5": "2001:db8::5", "fe80::1%eth0": "fe80::1", " 10.0.0.5 ": "10.0.0.5",
+		"10.0.0.5": "10.0.0.5", "::ffff:10.0.0.5": "10.0.0.5", "::FFFF:0a00:0005": "10.0.0.5", "2001:DB8:0:0::5": "2001:db8::5", "fe80::1%eth0": "fe80::1", "\t10.0.0.5": "10.0.0.5",
 	} {
 		a, err := ParseAddr(s)
 		require.NoError(t, err, s)

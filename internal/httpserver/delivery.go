@@ -42,6 +42,10 @@ type delivery struct {
 	// settled is the attempt as the commit left it: it may have opened the next.
 	settled boot.Attempt
 	touched time.Time
+	// ending says that a response is sending the held back end of a Once, ended
+	// that one has sent it: only one response at a time may, and after it only
+	// one that goes on with it.
+	ending, ended bool
 }
 
 // deliver serves the boot bytes of a machine that is proven.
@@ -70,6 +74,9 @@ type gate struct {
 	d      *delivery
 	commit chan error
 	cancel context.CancelFunc
+	// resumed says that the response begins after the blob's first byte, ends
+	// that it is the one that may send the held back end.
+	resumed, ends bool
 }
 
 func (g *gate) once() bool { return g.plan.Policy == boot.Once }
@@ -94,7 +101,8 @@ func (g *gate) key() deliveryKey {
 // belong to. It returns boot.ErrSpent, and boot.ErrUnavailable when the commit
 // that has to come before the first of these bytes did not succeed in time.
 func (g *gate) open(start, end int64) error {
-	if err := g.begin(start > 0); err != nil {
+	g.resumed = start > 0
+	if err := g.begin(); err != nil {
 		return err
 	}
 	if !g.once() || end <= heldFrom(g.artifact.Size) || g.d.isCommitted() {
@@ -104,16 +112,19 @@ func (g *gate) open(start, end int64) error {
 	g.cancel = cancel
 	g.commit = make(chan error, 1)
 	go func(d *delivery, result chan<- error) { result <- d.commitOnce(ctx, g.s.attempts) }(g.d, g.commit)
-	if start >= heldFrom(g.artifact.Size) {
-		return g.wait()
+	if start < heldFrom(g.artifact.Size) {
+		return nil
 	}
-	return nil
+	if err := g.wait(); err != nil {
+		return err
+	}
+	return g.claimEnd()
 }
 
-func (g *gate) begin(resumed bool) error {
+func (g *gate) begin() error {
 	now := g.s.now()
 	known := g.s.deliveries.find(g.key())
-	if resumed && known != nil && known.goesOn(g.artifact, g.s.attempts.Current(g.plan), now) {
+	if g.resumed && known != nil && known.goesOn(g.artifact, g.s.attempts.Current(g.plan), now) {
 		g.d = known
 		return nil
 	}
@@ -134,15 +145,37 @@ func (g *gate) begin(resumed bool) error {
 }
 
 // hold returns how many of the next n bytes from pos on may be sent. It waits
-// for the commit where they are the held back ones.
+// for the commit where they are the held back ones, of which there is one
+// sender at a time.
 func (g *gate) hold(pos, n int64) (int64, error) {
-	if g.commit == nil {
+	if !g.once() {
 		return n, nil
 	}
 	if from := heldFrom(g.artifact.Size); pos < from {
 		return min(n, from-pos), nil
 	}
-	return n, g.wait()
+	if g.commit != nil {
+		if err := g.wait(); err != nil {
+			return n, err
+		}
+	}
+	return n, g.claimEnd()
+}
+
+// claimEnd makes this response the one that sends the held back end. It returns
+// boot.ErrSpent while another does, and after another did: a machine that asked
+// twice at once is given one image.
+func (g *gate) claimEnd() error {
+	if g.ends {
+		return nil
+	}
+	g.d.mu.Lock()
+	defer g.d.mu.Unlock()
+	if g.d.ending || g.d.ended && !g.resumed {
+		return boot.ErrSpent
+	}
+	g.d.ending, g.ends = true, true
+	return nil
 }
 
 // wait waits for the commit that was started.
@@ -168,6 +201,12 @@ func (g *gate) wait() error {
 func (g *gate) close(start, sent int64, began bool) {
 	if g.cancel != nil {
 		g.cancel()
+	}
+	if g.ends {
+		g.d.mark(func() {
+			g.d.ending = false
+			g.d.ended = g.d.ended || start+sent == g.artifact.Size
+		})
 	}
 	if g.d == nil || !began {
 		return

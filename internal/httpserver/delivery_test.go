@@ -81,6 +81,25 @@ func TestTwoReplicasNeverBothFinishOnce(t *testing.T) {
 	}
 }
 
+// A machine that asks several times at once, on one replica, is one machine.
+func TestOneReplicaFinishesOnceForOneOfManyRequests(t *testing.T) {
+	for range 10 {
+		w := newWorld(t, once)
+		url := w.bootServer() + "/httpboot"
+		var complete atomic.Int32
+		var wg sync.WaitGroup
+		for range 8 {
+			wg.Go(func() {
+				if a := get(t, url); a.err == nil && a.StatusCode == 200 && len(a.body) == len(w.data) {
+					complete.Add(1)
+				}
+			})
+		}
+		wg.Wait()
+		require.Equal(t, int32(1), complete.Load())
+	}
+}
+
 func TestTheEndOfOnceWaitsForItsCommit(t *testing.T) {
 	release := make(chan struct{})
 	w := newWorld(t, once, func(w *world) {

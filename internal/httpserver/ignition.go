@@ -102,7 +102,7 @@ func (s *Server) ambiguous(x *exchange, id identity) {
 func hideRefusal(err error) error {
 	for _, final := range []error{boot.ErrClosed, boot.ErrContested, boot.ErrSpent, errWeakTLS, errNoIgnition} {
 		if errors.Is(err, final) {
-			return fmt.Errorf("%w (%s)", errRefused, final)
+			return fmt.Errorf("%w (%s)", errRefused, final.Error()) // not wrapped: nobody may see it
 		}
 	}
 	return err

@@ -49,7 +49,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener, h http.Handler, o S
 	if err != nil {
 		return err
 	}
-	stopped := make(chan error, 1)
+	stopped := make(chan error, 1) // nobody may wait for it when serving failed
 	serving, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	go func() {
@@ -64,7 +64,6 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener, h http.Handler, o S
 	err = serveOn(srv, s.listener(ln, o), o.TLS != nil)
 	if !errors.Is(err, http.ErrServerClosed) {
 		cancel()
-		<-stopped
 		return fmt.Errorf("serving %s on %s: %w", o.Name, ln.Addr(), err)
 	}
 	if err := <-stopped; err != nil {

@@ -42,8 +42,9 @@ type entry struct {
 	// holds: no older holder shares an identifier; the plan can be found.
 	holds  bool
 	queued bool
-	// conflict is set for those who lost.
-	conflict *Conflict
+	// lost is what its controller was told last: that it claims, but an older
+	// holder shares an identifier.
+	lost bool
 }
 
 func newEntry(p *boot.Plan, created int64, deleting bool) *entry {
@@ -69,6 +70,9 @@ type slot struct {
 	// claimants of each kind, the oldest first.
 	claimants [kinds][]*entry
 	holder    [kinds]*entry
+	// vacated: its holder has just gone, and claimants are asked in turn, the
+	// oldest first, until one takes it; false outside of settle.
+	vacated [kinds]bool
 	// plans and ambiguous are the answer to a lookup. The slice is never
 	// changed once it was published, only replaced.
 	plans     []*boot.Plan
@@ -85,8 +89,20 @@ func (s *slot) remove(e *entry) {
 	if found {
 		s.claimants[e.kind] = slices.Delete(s.claimants[e.kind], at, at+1)
 	}
+}
+
+// take makes e the holder and returns whom it takes the identifier from.
+func (s *slot) take(e *entry) *entry {
+	before := s.holder[e.kind]
+	s.holder[e.kind], s.vacated[e.kind] = e, false
+	return before
+}
+
+// release gives an identifier up, if e holds it.
+func (i *Inventory) release(s *slot, e *entry) {
 	if s.holder[e.kind] == e {
-		s.holder[e.kind] = nil
+		s.holder[e.kind], s.vacated[e.kind] = nil, true
+		i.vacant = append(i.vacant, s)
 	}
 }
 
@@ -172,31 +188,37 @@ func (i *Inventory) remove(e *entry) []*entry {
 	return i.detach(e)
 }
 
-// detach ends what an entry claims and returns those who may hold now.
+// detach ends what an entry claims and returns those who may hold now; settle
+// must follow.
 func (i *Inventory) detach(e *entry) []*entry {
-	affected := i.affected(e)
 	if e.holds {
 		i.digests.withdraw(e.plan)
+		i.tellLosers(e)
 	}
 	for _, s := range e.slots {
+		i.release(s, e)
 		s.remove(e)
 		s.publish()
 		if s.empty() {
 			delete(i.slots, s.key)
 		}
 	}
+	heirs := e.heirs()
 	e.slots, e.holds = nil, false
-	return affected
+	return heirs
 }
 
-// affected returns whose case changes when e begins or ceases to hold.
-func (i *Inventory) affected(e *entry) []*entry {
-	if !e.holds {
-		return nil
-	}
+// heirs returns, for each identifier that has been vacated, the next who may
+// take it. Older claimants have lost to someone else already.
+func (e *entry) heirs() []*entry {
 	var all []*entry
 	for _, s := range e.slots {
-		all = append(all, s.younger(e)...)
+		if !s.vacated[e.kind] {
+			continue
+		}
+		if younger := s.younger(e); len(younger) > 0 {
+			all = append(all, younger[0])
+		}
 	}
 	return all
 }
@@ -214,15 +236,24 @@ func (i *Inventory) settle(doubt []*entry) {
 	for len(queue) > 0 {
 		e := heap.Pop(&queue).(*entry) //nolint:forcetypeassert // ours
 		e.queued = false
-		conflict := i.olderHolder(e)
-		i.note(e, conflict)
-		if holds := conflict == nil && i.claims(e); holds != e.holds {
-			i.hold(e, holds)
-			for _, s := range e.slots {
-				queue.add(s.younger(e))
-			}
+		claims := i.claims(e)
+		lost := claims && i.older(e)
+		if lost != e.lost {
+			e.lost = lost
+			i.changes.tell(e.plan.Object)
+		}
+		if holds := claims && !lost; holds != e.holds {
+			queue.add(i.hold(e, holds))
+		}
+		if !e.holds {
+			queue.add(e.heirs())
 		}
 	}
+	for _, s := range i.vacant {
+		s.vacated = [kinds]bool{}
+	}
+	clear(i.vacant)
+	i.vacant = i.vacant[:0]
 }
 
 // claims says whether an entry takes part at all.
@@ -230,29 +261,17 @@ func (i *Inventory) claims(e *entry) bool {
 	return !e.deleting && i.mayClaim(e.plan.Object.Namespace)
 }
 
-// olderHolder finds whom e loses to: the holder of its first identifier that
-// an older config holds.
-func (i *Inventory) olderHolder(e *entry) *Conflict {
-	for _, s := range e.slots {
-		if h := s.holder[e.kind]; h != nil && h != e && compareAge(h, e) < 0 {
-			return &Conflict{With: h.plan.Object, Identifier: spelling(e.plan.Machine, s.key)}
-		}
-	}
-	return nil
+// older says whether an older config holds an identifier of e.
+func (i *Inventory) older(e *entry) bool {
+	return slices.ContainsFunc(e.slots, func(s *slot) bool {
+		h := s.holder[e.kind]
+		return h != nil && h != e && compareAge(h, e) < 0
+	})
 }
 
-// note keeps an entry's conflict and tells of a change.
-func (i *Inventory) note(e *entry, c *Conflict) {
-	same := (c == nil) == (e.conflict == nil) && (c == nil || *c == *e.conflict)
-	e.conflict = c
-	if !same {
-		i.changes.tell(e.plan.Object)
-	}
-}
-
-// hold publishes or withdraws an entry's plan. A younger holder that e takes
-// an identifier from is looked at later, and then gives up the rest.
-func (i *Inventory) hold(e *entry, holds bool) {
+// hold publishes or withdraws an entry's plan. It returns the younger holders
+// that e takes an identifier from: they must give up the rest.
+func (i *Inventory) hold(e *entry, holds bool) (displaced []*entry) {
 	e.holds = holds
 	if holds {
 		i.digests.publish(e.plan)
@@ -260,12 +279,30 @@ func (i *Inventory) hold(e *entry, holds bool) {
 		i.digests.withdraw(e.plan)
 	}
 	for _, s := range e.slots {
-		if holds {
-			s.holder[e.kind] = e
-		} else if s.holder[e.kind] == e {
-			s.holder[e.kind] = nil
+		if !holds {
+			i.release(s, e)
+		} else if before := s.take(e); before != nil && before != e {
+			displaced = append(displaced, before)
 		}
 		s.publish()
+	}
+	i.tellLosers(e)
+	return displaced
+}
+
+// maxTold bounds how many losers of one identifier are told that they lose to
+// someone else now. Who does not lose any more is always told.
+const maxTold = 256
+
+// tellLosers tells those who lose to e, or did until now.
+func (i *Inventory) tellLosers(e *entry) {
+	for _, s := range e.slots {
+		younger := s.younger(e)
+		for _, c := range younger[:min(len(younger), maxTold)] {
+			if c.lost {
+				i.changes.tell(c.plan.Object)
+			}
+		}
 	}
 }
 

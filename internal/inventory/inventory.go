@@ -56,6 +56,8 @@ type Inventory struct {
 	// settled: everything was seen once and it was decided who holds; from then
 	// on every event decides what it affects.
 	settled bool
+	// vacant are the slots that were vacated since settle ended last.
+	vacant []*slot
 }
 
 var _ boot.Source = (*Inventory)(nil)
@@ -183,7 +185,7 @@ func (i *Inventory) put(cfg v1alpha1.Config) {
 	}
 	var doubt []*entry
 	if old != nil {
-		next.conflict = old.conflict // what its controller was told last
+		next.lost = old.lost
 		doubt = i.remove(old)
 	}
 	i.insert(next)

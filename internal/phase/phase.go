@@ -58,6 +58,8 @@ type Status struct {
 	Recorder events.EventRecorder
 	// Clock is the time of transitions.
 	Clock clock.PassiveClock
+	// Written remembers what was written.
+	Written *Written
 }
 
 // Run runs the phases of a config, whose status is the one seen last, and
@@ -77,12 +79,16 @@ func Run(ctx context.Context, s Status, cfg v1alpha1.Config, phases ...Phase) (c
 		return ctrl.Result{}, err // what failed for that is no news of the config
 	}
 	r.finish()
-	if !r.changed() {
+	desired := r.status()
+	if !r.changed() && !s.Written.differs(cfg, desired) {
 		return r.result()
 	}
-	if err := s.apply(ctx, cfg, r.status()); err != nil {
+	if err := s.apply(ctx, cfg, desired); err != nil {
+		o := objectOf(cfg)
+		s.Written.Forget(o.kind, o.NamespacedName)
 		return ctrl.Result{}, errors.Join(fmt.Errorf("writing status: %w", err), r.err())
 	}
+	s.Written.note(cfg, desired)
 	r.tell(s.Recorder)
 	return r.result()
 }

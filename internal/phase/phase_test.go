@@ -65,18 +65,19 @@ type fixture struct {
 	client *statusClient
 	events *events.FakeRecorder
 	clock  *clocktesting.FakeClock
+	memory *phase.Written
 	cfg    *v1alpha1.HTTPBootConfig
 }
 
 func newFixture() *fixture {
 	return &fixture{
-		client: &statusClient{}, events: events.NewFakeRecorder(64), clock: clocktesting.NewFakeClock(start),
+		client: &statusClient{}, events: events.NewFakeRecorder(64), clock: clocktesting.NewFakeClock(start), memory: &phase.Written{},
 		cfg: &v1alpha1.HTTPBootConfig{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "m", UID: "u-1", Generation: 7}},
 	}
 }
 
 func (f *fixture) run(phases ...phase.Phase) (ctrl.Result, error) {
-	return phase.Run(context.Background(), phase.Status{Client: f.client, Recorder: f.events, Clock: f.clock}, f.cfg, phases...)
+	return phase.Run(context.Background(), phase.Status{Client: f.client, Recorder: f.events, Clock: f.clock, Written: f.memory}, f.cfg, phases...)
 }
 
 func (f *fixture) told() []string {
@@ -204,6 +205,26 @@ func TestNothingIsWrittenWhenNothingChanged(t *testing.T) {
 	}
 }
 
+func TestACacheThatLagsBehindDoesNotHideAChangeBack(t *testing.T) {
+	f := newFixture()
+	good, bad := phase.New(artifacts, step(nil)), phase.New(artifacts, step(phase.Terminal("X", errors.New("x"))))
+	_, _ = f.run(good)
+	cached := f.cfg.Status.DeepCopy()
+	_, _ = f.run(bad)
+	f.cfg.Status = *cached.DeepCopy() // the cache has not seen it yet
+	_, _ = f.run(good)
+	require.Len(t, f.client.applied, 3, "what was written last is not what is right")
+	assert.Equal(t, "Ready", f.client.applied[2]["status"].(map[string]any)["state"])
+	f.cfg.Status = *cached.DeepCopy()
+	_, _ = f.run(good)
+	assert.Len(t, f.client.applied, 3)
+
+	_, _ = f.run(bad)
+	f.cfg.Status, f.cfg.UID = *cached.DeepCopy(), "u-2" // another object of this name
+	_, _ = f.run(good)
+	assert.Len(t, f.client.applied, 4)
+}
+
 func TestATransitionIsTimedOnlyWhenTheStatusChanges(t *testing.T) {
 	f := newFixture()
 	at := func() time.Time {
@@ -257,7 +278,7 @@ func TestAnObjectThatIsGoneNeedsNoStatus(t *testing.T) {
 func TestWhatFailsBecauseTheLeaseWasLostIsNotWritten(t *testing.T) {
 	f := newFixture()
 	ctx, cancel := context.WithCancel(context.Background())
-	_, err := phase.Run(ctx, phase.Status{Client: f.client, Recorder: f.events, Clock: f.clock}, f.cfg,
+	_, err := phase.Run(ctx, phase.Status{Client: f.client, Recorder: f.events, Clock: f.clock, Written: f.memory}, f.cfg,
 		phase.New(artifacts, func(ctx context.Context, _ v1alpha1.Config) error { cancel(); return ctx.Err() }))
 	require.ErrorIs(t, err, context.Canceled)
 	assert.Empty(t, f.client.applied)

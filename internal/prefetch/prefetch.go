@@ -35,6 +35,8 @@ type Store interface {
 	Has(d boot.Digest) bool
 }
 
+var _ Store = (*artifact.Store)(nil)
+
 // Options are what a Prefetch is made of.
 type Options struct {
 	Store Store

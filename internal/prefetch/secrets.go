@@ -139,7 +139,12 @@ func (s *secrets) warm(k documentKey) {
 func (s *secrets) await(ctx context.Context, k documentKey) (document, error) {
 	timer := time.NewTimer(s.timeout)
 	defer timer.Stop()
-	flight := s.flights.DoChan(k.flight(), func() (any, error) { return s.read(k) })
+	flight := s.flights.DoChan(k.flight(), func() (any, error) {
+		if d, ok := s.fresh(k); ok {
+			return d, nil // the read before this one has just ended
+		}
+		return s.read(k)
+	})
 	select {
 	case r := <-flight:
 		if r.Err != nil {

@@ -68,11 +68,12 @@ func (b *blobRegistry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // serveOne runs a replica whose only config names the registry's blob.
 func serveOne(ctx context.Context, binary, dir string, b *blobRegistry, machines int) (*replica, func(), error) {
 	registry := httptest.NewServer(b)
-	source := strings.TrimPrefix(registry.URL, "http://") + "/os/uki@sha256:" + strings.Repeat("cd", 32)
+	host := strings.TrimPrefix(registry.URL, "http://")
+	source := host + "/os/uki@sha256:" + strings.Repeat("cd", 32)
 	api := httptest.NewServer(newAPIServer(machines, []byte(ignitionDocument), func(i int) *v1alpha1.HTTPBootConfig {
 		return machineConfig(i, b.digest, int64(len(b.blob)), source)
 	}))
-	r, err := startReplica(ctx, binary, dir, api)
+	r, err := startReplica(ctx, binary, dir, api, "--plain-http-registries="+host)
 	stop := func() {
 		if r != nil {
 			r.stop()
@@ -105,7 +106,7 @@ func throughput(ctx context.Context, binary, dir string) error {
 	if err := r.ready(ctx); err != nil {
 		return err
 	}
-	file := filepath.Join(dir, "store", "blobs", "sha256", strings.TrimPrefix(b.digest, "sha256:"))
+	file := filepath.Join(dir, "store", "artifacts", "blobs", "sha256", strings.TrimPrefix(b.digest, "sha256:"))
 	nginx, stopNginx, err := startNginx(ctx, dir, file)
 	if err != nil {
 		return err

@@ -26,15 +26,16 @@ type replica struct {
 
 // startReplica runs the operator's binary against an API server and waits until
 // it is ready.
-func startReplica(ctx context.Context, binary, dir string, api *httptest.Server) (*replica, error) {
+func startReplica(ctx context.Context, binary, dir string, api *httptest.Server, flags ...string) (*replica, error) {
 	kubeconfig := filepath.Join(dir, "kubeconfig")
 	text := fmt.Sprintf("apiVersion: v1\nkind: Config\nclusters: [{name: c, cluster: {server: %q}}]\ncontexts: [{name: c, context: {cluster: c, user: u}}]\nusers: [{name: u, user: {token: none}}]\ncurrent-context: c\n", api.URL)
 	if err := os.WriteFile(kubeconfig, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
 	r := &replica{boot: freeAddress(), probe: freeAddress()}
-	r.cmd = exec.CommandContext(ctx, binary, "--kubeconfig="+kubeconfig, "--namespace=bench", "--leader-elect", "--boot-server-address="+r.boot, "--health-probe-bind-address="+r.probe,
-		"--image-proxy-server-address=0", "--metrics-bind-address=0", "--artifact-dir="+filepath.Join(dir, "store"), "--allowed-registries=*", "--plain-http-registries=127.0.0.1", "--image-server-url=http://"+r.boot+"/httpboot")
+	flags = append(flags, "--kubeconfig="+kubeconfig, "--namespace=bench", "--leader-elect", "--boot-server-address="+r.boot, "--health-probe-bind-address="+r.probe,
+		"--image-proxy-server-address=0", "--metrics-bind-address=0", "--artifact-dir="+filepath.Join(dir, "store"), "--allowed-registries=*", "--image-server-url=http://"+r.boot+"/httpboot")
+	r.cmd = exec.CommandContext(ctx, binary, flags...)
 	r.cmd.Stdout, r.cmd.Stderr = &r.log, &r.log
 	if err := r.cmd.Start(); err != nil {
 		return nil, err

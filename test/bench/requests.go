@@ -51,72 +51,85 @@ func machineAddress(i int) netip.Addr {
 	return netip.AddrFrom4([4]byte{127, byte(1 + i>>16), byte(i >> 8), byte(i)}) //nolint:gosec // the benchmark's own numbers
 }
 
-// requests measures the two endpoints that machines and DHCP servers ask by the
-// thousand, beside a bare handler that writes the same bytes, with few and with
-// many configs; and the memory that many configs take.
+// endpoints are what machines and DHCP servers ask by the thousand.
+var endpoints = []struct{ name, path, headers string }{
+	{"httpboot-json", "/httpboot", "Accept: application/json\r\n"},
+	{"ignition", "/ignition", ""},
+}
+
+// requests measures the endpoints beside a bare handler that writes the same
+// bytes, with few and with many configs; few beside many; and the memory that
+// many take. Both replicas run all the time, so that each ratio is of figures
+// taken within seconds of each other.
 func requests(ctx context.Context, binary, dir string) error {
-	absolute := map[string]map[int]float64{}
-	for _, n := range []int{1000, 50000} {
-		work := filepath.Join(dir, fmt.Sprint(n))
-		if err := os.MkdirAll(work, 0o755); err != nil {
-			return err
-		}
-		api := httptest.NewServer(newAPIServer(n, []byte(ignitionDocument), func(i int) *v1alpha1.HTTPBootConfig {
-			return machineConfig(i, "sha256:"+strings.Repeat("ab", 32), 1<<20, "127.0.0.1:1/os/uki@sha256:"+strings.Repeat("cd", 32))
-		}))
-		r, err := startReplica(ctx, binary, work, api)
-		if err != nil {
-			api.Close()
-			return err
-		}
-		err = requestFigures(ctx, r, work, n, absolute)
-		r.stop()
-		api.CloseClientConnections()
-		api.Close()
+	few, stopFew, err := replicaOf(ctx, binary, filepath.Join(dir, "few"), 1000)
+	if err != nil {
+		return err
+	}
+	defer stopFew()
+	many, stopMany, err := replicaOf(ctx, binary, filepath.Join(dir, "many"), 50000)
+	if err != nil {
+		return err
+	}
+	defer stopMany()
+	for _, e := range endpoints {
+		a, err := besideBare(ctx, few, dir, 1000, e.name, e.path, e.headers)
 		if err != nil {
 			return err
 		}
+		b, err := besideBare(ctx, many, dir, 50000, e.name, e.path, e.headers)
+		if err != nil {
+			return err
+		}
+		v, err := paired(7, b, a)
+		if err != nil {
+			return err
+		}
+		ratio(e.name+"-50000-vs-1000", v, ">=0.90")
 	}
-	for name, by := range absolute {
-		ratio(name+"-50000-vs-1000", by[50000]/by[1000], ">=0.9")
+	mib, err := many.memory("VmRSS")
+	if err != nil {
+		return err
 	}
+	ratio("memory-50000-configs-MiB", mib, "<=1024")
 	return nil
 }
 
-func requestFigures(ctx context.Context, r *replica, dir string, n int, absolute map[string]map[int]float64) error {
-	endpoints := []struct{ name, path, headers string }{
-		{"httpboot-json", "/httpboot", "Accept: application/json\r\n"},
-		{"ignition", "/ignition", ""},
+// replicaOf runs a replica that sees n configs.
+func replicaOf(ctx context.Context, binary, dir string, n int) (*replica, func(), error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, nil, err
 	}
-	for _, e := range endpoints {
-		body, targets, err := targetsOf(r, n, e.path, e.headers)
-		if err != nil {
-			return err
-		}
-		address, stop, err := startBare(ctx, dir, body[0])
-		if err != nil {
-			return err
-		}
-		ours, bare := measurements(targets, body, address)
-		v, err := paired(5, ours, bare)
+	api := httptest.NewServer(newAPIServer(n, []byte(ignitionDocument), func(i int) *v1alpha1.HTTPBootConfig {
+		return machineConfig(i, "sha256:"+strings.Repeat("ab", 32), 1<<20, "127.0.0.1:1/os/uki@sha256:"+strings.Repeat("cd", 32))
+	}))
+	stop := func() { api.CloseClientConnections(); api.Close() }
+	r, err := startReplica(ctx, binary, dir, api)
+	if err != nil {
 		stop()
-		if err != nil {
-			return fmt.Errorf("%s with %d configs: %w", e.name, n, err)
-		}
-		ratio(fmt.Sprintf("%s-%d-vs-bare-handler", e.name, n), v, ">=0.70")
-		if absolute[e.name] == nil {
-			absolute[e.name] = map[int]float64{}
-		}
-		absolute[e.name][n] = v
+		return nil, nil, err
 	}
-	if n == 50000 {
-		mib, err := r.memory("VmRSS")
-		if err != nil {
-			return err
-		}
-		ratio("memory-50000-configs-MiB", mib, "<=1024")
+	return r, func() { r.stop(); stop() }, nil
+}
+
+// besideBare prints an endpoint's ratio and returns what measures it again.
+func besideBare(ctx context.Context, r *replica, dir string, n int, name, path, headers string) (func() (float64, error), error) {
+	bodies, targets, err := targetsOf(r, n, path, headers)
+	if err != nil {
+		return nil, err
 	}
-	return nil
+	address, stop, err := startBare(ctx, dir, bodies[0])
+	if err != nil {
+		return nil, err
+	}
+	defer stop()
+	ours, bare := measurements(targets, bodies, address)
+	v, err := paired(5, ours, bare)
+	if err != nil {
+		return nil, fmt.Errorf("%s with %d configs: %w", name, n, err)
+	}
+	ratio(fmt.Sprintf("%s-%d-vs-bare-handler", name, n), v, ">=0.70")
+	return ours, nil
 }
 
 // targetsOf returns eight machines spread over the configs, and what each of

@@ -15,6 +15,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/boot-operator/boot-operator/internal/phase"
 	"github.com/boot-operator/boot-operator/test/cache"
 )
 
@@ -39,7 +40,7 @@ func TestEveryReasonIsExplained(t *testing.T) {
 
 // A reason that is explained and does not exist misleads as much.
 func TestNoReasonIsInvented(t *testing.T) {
-	known := map[string]bool{}
+	known := map[string]bool{phase.ReasonFailed: true}
 	for _, reason := range reasons(t) {
 		known[reason] = true
 	}
@@ -120,6 +121,27 @@ func TestNamedFlagsExist(t *testing.T) {
 			if !others[match[1]] && !strings.HasPrefix(page, "docs/adr/") {
 				require.True(t, strings.Contains(flags, "| `--"+match[1]+"` |"), "%s names --%s, which is no flag", page, match[1])
 			}
+		}
+	}
+}
+
+// A decision that says which test holds it has to name one that is there.
+func TestNamedTestsExist(t *testing.T) {
+	tests := map[string]bool{}
+	declared := regexp.MustCompile(`(?m)^func (Test\w+)\(`)
+	require.NoError(t, filepath.WalkDir(root(t), func(path string, _ os.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		code, err := os.ReadFile(path)
+		for _, match := range declared.FindAllStringSubmatch(string(code), -1) {
+			tests[match[1]] = true
+		}
+		return err
+	}))
+	for _, page := range pages(t) {
+		for _, match := range regexp.MustCompile("`(Test\\w+)`").FindAllStringSubmatch(read(t, page), -1) {
+			require.True(t, tests[match[1]], "%s names %s, which is not there", page, match[1])
 		}
 	}
 }

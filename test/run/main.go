@@ -37,20 +37,6 @@ func main() {
 	}
 }
 
-// endWithParent ends the context when the process that started this one ends:
-// `go run` passes no SIGTERM on, and make no SIGKILL.
-func endWithParent(ctx context.Context) context.Context {
-	ctx, cancel := context.WithCancel(ctx)
-	parent := os.Getppid()
-	go func() {
-		for os.Getppid() == parent {
-			time.Sleep(200 * time.Millisecond)
-		}
-		cancel()
-	}()
-	return ctx
-}
-
 // run is everything, from start to end. It returns nil when it was told to end.
 func run(ctx context.Context, dir string, demo bool, out io.Writer) (err error) {
 	if demo {
@@ -93,7 +79,7 @@ func (s *site) live(ctx context.Context, demo bool) error {
 	}{
 		{"starting the control plane", s.startControlPlane},
 		{"publishing the demo image", s.publishDemoImage},
-		{"building the operator", s.buildOperator},
+		{"building the operator, which takes a minute or two the first time", s.buildOperator},
 		{"starting the operator", s.startOperator},
 		{"applying the sample", s.applySample},
 		{"waiting for the sample to be ready", s.waitForSample},

@@ -105,23 +105,46 @@ func checkDeletion(t *testing.T, dir string, env map[string]string) {
 	}
 }
 
-// TestEndsWithGoRun holds that a SIGTERM to `go run`, which passes none on,
-// leaves nothing behind, even in the middle of the start.
-func TestEndsWithGoRun(t *testing.T) {
+// TestEndsWithWhatStartedIt holds that a signal to `go run` or make, neither of
+// which passes it on, leaves nothing behind, even in the middle of the start.
+func TestEndsWithWhatStartedIt(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts a control plane")
 	}
-	dir := filepath.Join(t.TempDir(), ".run")
-	r := start(t, dir, "go", "run", ".")
-	eventuallyWithin(t, readyTimeout, func() error { return matches(r.output.String(), "building the operator") })
-	require.NotEmpty(t, processes(t, dir))
-	require.NoError(t, r.cmd.Process.Signal(syscall.SIGTERM))
-	eventually(t, func() error {
-		if _, err := os.Stat(dir); err == nil {
-			return errors.New(dir + " is still there")
-		}
-		return noProcess(t, dir)
-	})
+	for _, test := range []struct {
+		name    string
+		command func(dir string) []string
+		signal  syscall.Signal
+	}{
+		{"go run", func(dir string) []string { return []string{"go", "run", ".", "--dir=" + dir} }, syscall.SIGTERM},
+		{"make", func(dir string) []string { return makeRun(t, build(t), dir) }, syscall.SIGINT},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if test.name == "make" && runtime.GOOS != "linux" {
+				t.Skip("what make got is only seen on Linux")
+			}
+			dir := filepath.Join(t.TempDir(), ".run")
+			r := launch(t, dir, os.Environ(), test.command(dir)...)
+			eventuallyWithin(t, readyTimeout, func() error { return matches(r.output.String(), "building the operator") })
+			require.NotEmpty(t, processes(t, dir))
+			require.NoError(t, r.cmd.Process.Signal(test.signal))
+			eventually(t, func() error {
+				if _, err := os.Stat(dir); err == nil {
+					return errors.New(dir + " is still there")
+				}
+				return noProcess(t, dir)
+			})
+			_ = r.wait(t)
+		})
+	}
+}
+
+// makeRun is a make whose recipe is the command.
+func makeRun(t *testing.T, binary, dir string) []string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "Makefile")
+	require.NoError(t, os.WriteFile(file, []byte("run:\n\t@exec "+binary+" --dir="+dir+"\n"), 0o600))
+	return []string{"make", "-f", file, "run"}
 }
 
 func TestDemoBootsAMachine(t *testing.T) {
@@ -145,7 +168,7 @@ func TestDemoSaysWhatToInstall(t *testing.T) {
 		t.Skip("builds the command")
 	}
 	dir := filepath.Join(t.TempDir(), ".run")
-	r := launch(t, dir, []string{"PATH=" + t.TempDir()}, build(t), "--demo")
+	r := launch(t, dir, []string{"PATH=" + t.TempDir()}, build(t), "--demo", "--dir="+dir)
 	require.ErrorContains(t, r.wait(t), "exit status 1")
 	install := "apt-get install .*qemu-system-x86"
 	if runtime.GOOS == "darwin" {
@@ -153,6 +176,25 @@ func TestDemoSaysWhatToInstall(t *testing.T) {
 	}
 	require.Regexp(t, install, r.output.String())
 	require.NoDirExists(t, dir, "it looks before it builds")
+}
+
+// TestREADMEShowsWhatIsPrinted holds that the commands of the README, of which
+// TestQuickstart runs the like, are those that `make run` prints.
+func TestREADMEShowsWhatIsPrinted(t *testing.T) {
+	here, err := os.Getwd()
+	require.NoError(t, err)
+	bin := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(bin, "kubectl"), []byte("#!/bin/sh\n"), 0o700))
+	t.Setenv("PATH", bin)
+	var out bytes.Buffer
+	s := &site{workdir: &workdir{path: filepath.Join(here, ".run")}, out: &out}
+	s.tell()
+	_, commands, _ := strings.Cut(out.String(), "as the machine 127.0.0.1:\n\n")
+	commands, _, _ = strings.Cut(commands, "\n\n")
+	require.Equal(t, 4, len(strings.Split(commands, "\n")))
+	readme, err := os.ReadFile("../../README.md")
+	require.NoError(t, err)
+	require.True(t, strings.Contains(string(readme), "```sh\n"+strings.ReplaceAll("\n"+commands, "\n  ", "\n")[1:]+"\n```"), commands)
 }
 
 // running is a run as a user started it.
@@ -165,13 +207,13 @@ type running struct {
 
 func start(t *testing.T, dir string, command ...string) *running {
 	t.Helper()
-	return launch(t, dir, os.Environ(), command...)
+	return launch(t, dir, os.Environ(), append(command, "--dir="+dir)...)
 }
 
 func launch(t *testing.T, dir string, env []string, command ...string) *running {
 	t.Helper()
 	r := &running{dir: dir, output: &transcript{}, ended: make(chan error, 1)}
-	r.cmd = exec.Command(command[0], append(command[1:], "--dir="+dir)...)
+	r.cmd = exec.Command(command[0], command[1:]...)
 	r.cmd.Env = env
 	r.cmd.Stdout, r.cmd.Stderr = r.output, r.output
 	r.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

@@ -216,10 +216,12 @@ func TestAPullThatNobodyWantsAnyMoreIsGivenUp(t *testing.T) {
 	want := target{image: imageTag, arch: boot.AMD64}
 	f.want(a, want, nil)
 	f.want(b, want, nil)
+	require.Eventually(t, func() bool { return store.count(imageTag) == 1 }, deadline, time.Millisecond)
 	f.forget(a)
 	assert.Len(t, f.all, 1, "b still wants it")
 	f.forget(b)
 	assert.Empty(t, f.all)
+	require.Eventually(t, func() bool { store.mu.Lock(); defer store.mu.Unlock(); return store.gaveUp == 1 }, deadline, time.Millisecond)
 	release()
 	f.want(a, target{image: imageTag, arch: boot.ARM64}, nil)
 	assert.Equal(t, a, <-woken)

@@ -54,6 +54,7 @@ type fakeStore struct {
 	pulls    map[boot.Digest]int
 	auths    []string
 	hang     map[boot.Digest]chan struct{}
+	gaveUp   int
 }
 
 func newStore() *fakeStore {
@@ -104,6 +105,7 @@ func (s *fakeStore) Pull(ctx context.Context, a boot.Artifact, _ artifact.Creden
 	if hang != nil {
 		select {
 		case <-ctx.Done():
+			s.set(func() { s.gaveUp++ })
 			return ctx.Err()
 		case <-hang:
 		}
@@ -387,7 +389,7 @@ func (f *fixture) reconciler(o Options, kind newConfig) *reconciler {
 	require.NoError(f.t, err)
 	r := &reconciler{
 		Options: o, new: kind, reader: c, secrets: s, fetches: newFetches(o, s, nobody),
-		status: phase.Status{Client: c, Recorder: events.NewFakeRecorder(1000), Clock: o.Clock},
+		status: phase.Status{Client: c, Recorder: events.NewFakeRecorder(1000), Clock: o.Clock, Written: &phase.Written{}},
 	}
 	go func() { _ = r.fetches.Start(ctx) }()
 	return r

@@ -160,7 +160,7 @@ func Setup(mgr ctrl.Manager, o Options) error {
 			return err
 		}
 	}
-	status := phase.Status{Client: mgr.GetClient(), Recorder: mgr.GetEventRecorder("boot-operator"), Clock: o.Clock}
+	status := phase.Status{Client: mgr.GetClient(), Recorder: mgr.GetEventRecorder("boot-operator"), Clock: o.Clock, Written: &phase.Written{}}
 	for name, kind := range map[string]newConfig{ControllerHTTP: newHTTP, ControllerIPXE: newIPXE} {
 		if !slices.Contains(o.Controllers, name) {
 			continue

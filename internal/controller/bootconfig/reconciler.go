@@ -42,6 +42,7 @@ func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	err := r.reader.Get(ctx, req.NamespacedName, cfg)
 	if apierrors.IsNotFound(err) || err == nil && cfg.GetDeletionTimestamp() != nil {
 		r.forget(key)
+		r.status.Written.Forget(key.kind, key.NamespacedName)
 		return ctrl.Result{}, nil
 	}
 	if err != nil {
