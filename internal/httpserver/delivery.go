@@ -244,6 +244,7 @@ func (d *delivery) commitOnce(ctx context.Context, attempts boot.Attempts) error
 		}
 		err = fmt.Errorf("committing the delivery to %s: %w", d.plan.Object, err)
 		if !errors.Is(err, boot.ErrUnavailable) {
+			d.mark(func() { d.tried = false }) // decided: another delivery was first
 			return err
 		}
 		select {

@@ -78,6 +78,10 @@ func TestTwoReplicasNeverBothFinishOnce(t *testing.T) {
 		wg.Wait()
 		require.Equal(t, int32(1), complete.Load())
 		require.Equal(t, int32(1), cut.Load(), "the loser is cut before its last 64 KiB")
+		for n, v := range []*world{w, second} {
+			v.attempts.set(w.plan, boot.Attempt{Number: 1, OpenedAt: w.clock.now(), Spent: true})
+			require.Equal(t, 403, get(t, urls[n]).StatusCode, "and both know that it is spent")
+		}
 	}
 }
 

@@ -55,7 +55,7 @@ func (e *entry) key() objectKey {
 	return objectKey{e.kind, e.plan.Object.Namespace, e.plan.Object.Name}
 }
 
-// compareAge orders configs of one kind, the oldest first.
+// compareAge orders configs, the oldest first.
 func compareAge(a, b *entry) int {
 	return cmp.Or(
 		cmp.Compare(a.created, b.created),
@@ -131,10 +131,25 @@ func (s *slot) publish() {
 		s.plans = a.alone
 	case a == nil:
 		s.plans = b.alone
+	case strangers(a, b):
+		s.plans = older(a, b).alone
 	default:
 		s.plans = []*boot.Plan{a.plan, b.plan}
 		s.ambiguous = !sameMachine(a.plan.Machine, b.plan.Machine)
 	}
+}
+
+// strangers says whether configs of different kinds may not speak for one
+// machine together: a tenant must not add its Ignition to another's machine.
+func strangers(a, b *entry) bool {
+	return a.kind != b.kind && a.plan.Object.Namespace != b.plan.Object.Namespace
+}
+
+func older(a, b *entry) *entry {
+	if compareAge(a, b) < 0 {
+		return a
+	}
+	return b
 }
 
 // sameMachine says whether two configs of different kinds that share an
@@ -294,7 +309,8 @@ func (i *Inventory) hold(e *entry, holds bool) (displaced []*entry) {
 // someone else now. Who does not lose any more is always told.
 const maxTold = 256
 
-// tellLosers tells those who lose to e, or did until now.
+// tellLosers tells those who lose to e, or did until now, and those of the other
+// kind who cannot share a machine with it.
 func (i *Inventory) tellLosers(e *entry) {
 	for _, s := range e.slots {
 		younger := s.younger(e)
@@ -302,6 +318,9 @@ func (i *Inventory) tellLosers(e *entry) {
 			if c.lost {
 				i.changes.tell(c.plan.Object)
 			}
+		}
+		if other := s.holder[kinds-1-e.kind]; other != nil && strangers(e, other) {
+			i.changes.tell(other.plan.Object)
 		}
 	}
 }

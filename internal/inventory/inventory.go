@@ -163,11 +163,13 @@ func (i *Inventory) Conflict(cfg v1alpha1.Config) (Conflict, bool) {
 	}
 	for _, k := range keysOf(e.plan.Machine) {
 		s := i.slots[k]
-		if s == nil || s.holder[e.kind] == nil {
+		if s == nil {
 			continue
 		}
-		if h := s.holder[e.kind]; h.key() != e.key() && compareAge(h, e) < 0 {
-			return Conflict{With: h.plan.Object, Identifier: spelling(e.plan.Machine, k)}, true
+		for _, h := range s.holder {
+			if h != nil && (h.kind == e.kind || strangers(h, e)) && h.key() != e.key() && compareAge(h, e) < 0 {
+				return Conflict{With: h.plan.Object, Identifier: spelling(e.plan.Machine, k)}, true
+			}
 		}
 	}
 	return Conflict{}, false

@@ -168,6 +168,27 @@ func TestAMachineHasAConfigOfEachKind(t *testing.T) {
 	}
 }
 
+// A tenant must not add a config of the other kind to another tenant's machine.
+func TestConfigsOfTwoNamespacesNeverShareAMachine(t *testing.T) {
+	mine := httpConfig("mine", 0, inNamespace("red"), claiming(uuidA, addrA))
+	theirs := ipxeConfig("theirs", 1, inNamespace("blue"), claiming(uuidASwap, "10.0.0.99"))
+	i := filled(Options{}, theirs, mine)
+	changed := i.Changed()
+	require.Equal(t, "HTTPBootConfig mine", lookup(t, i, uuidA))
+	require.Equal(t, "IPXEBootConfig theirs", lookup(t, i, "10.0.0.99"), "what it alone claims is its own")
+	conflict, ok := i.Conflict(theirs)
+	require.True(t, ok)
+	require.Equal(t, "HTTPBootConfig red/mine", conflict.With.String())
+	_, ok = i.Conflict(mine)
+	require.False(t, ok, "the older one wins")
+
+	i.drop(keyOf(mine))
+	require.Equal(t, "IPXEBootConfig theirs", lookup(t, i, uuidA))
+	_, ok = i.Conflict(theirs)
+	require.False(t, ok)
+	require.Equal(t, "theirs", (<-changed).Object.GetName(), "its controller is told")
+}
+
 func TestAConfigThatIsBeingDeletedClaimsNothing(t *testing.T) {
 	i := filled(Options{}, httpConfig("one", 0, claiming(macA)), httpConfig("two", 1, claiming(macA)))
 	i.put(httpConfig("one", 0, claiming(macA), deleting))

@@ -1,6 +1,7 @@
 package inventory
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -100,6 +101,12 @@ func (w *world) find(id string) string {
 	}
 	if len(found) == 0 {
 		return boot.ErrNotFound.Error()
+	}
+	if len(found) == 2 && found[0].GetNamespace() != found[1].GetNamespace() {
+		first := slices.MinFunc(found, func(a, b v1alpha1.Config) int {
+			return cmp.Or(a.GetCreationTimestamp().Compare(b.GetCreationTimestamp().Time), cmp.Compare(a.GetNamespace(), b.GetNamespace()))
+		})
+		found = []v1alpha1.Config{first}
 	}
 	if len(found) == 2 {
 		a, _ := claim.Machine(found[0], boot.AMD64)
@@ -209,18 +216,46 @@ func (w *world) check(t *testing.T, i *Inventory) {
 		require.Equal(t, want, err == nil, d)
 	}
 	for _, kind := range []string{v1alpha1.KindHTTPBootConfig, v1alpha1.KindIPXEBootConfig} {
-		holders, losers := w.holders(kind)
+		holders, _ := w.holders(kind)
 		for _, h := range holders {
 			p, err := i.ByObject(string(h.GetUID()))
 			require.NoError(t, err)
 			require.Equal(t, h.GetName(), p.Object.Name)
 		}
-		for k, with := range losers {
-			c, lost := i.Conflict(w.configs[k])
-			require.True(t, lost)
-			require.Equal(t, with, c.With.Namespace+"/"+c.With.Name)
+	}
+	for _, c := range w.configs {
+		conflict, lost := i.Conflict(c)
+		with := ""
+		if lost {
+			with = conflict.With.Namespace + "/" + conflict.With.Name
+		}
+		require.Equal(t, w.rival(c), with)
+	}
+}
+
+// rival says from scratch whom a config loses to: an older holder of its kind,
+// or of the other kind in another namespace.
+func (w *world) rival(c v1alpha1.Config) string {
+	if c.GetDeletionTimestamp() != nil || !w.allowed[c.GetNamespace()] {
+		return ""
+	}
+	for _, id := range identifiers(c) {
+		for _, kind := range []string{v1alpha1.KindHTTPBootConfig, v1alpha1.KindIPXEBootConfig} {
+			holders, _ := w.holders(kind)
+			for _, h := range holders {
+				contends := h.Kind() == c.Kind() || h.GetNamespace() != c.GetNamespace()
+				if contends && keyOf(h) != keyOf(c) && isOlder(h, c) && slices.Contains(identifiers(h), id) {
+					return h.GetNamespace() + "/" + h.GetName()
+				}
+			}
 		}
 	}
+	return ""
+}
+
+func isOlder(a, b v1alpha1.Config) bool {
+	return cmp.Or(a.GetCreationTimestamp().Compare(b.GetCreationTimestamp().Time),
+		cmp.Compare(a.GetNamespace(), b.GetNamespace()), cmp.Compare(a.GetName(), b.GetName())) < 0
 }
 
 // conflicts says whom everyone loses to, to see of whom the controller must be told.

@@ -65,7 +65,7 @@ func run(ctx context.Context, dir string, demo bool, out io.Writer) (err error) 
 		return errors.Join(err, fmt.Errorf("cleaning up: %w", stopErr))
 	}
 	if err != nil && !told {
-		return fmt.Errorf("%w\nlogs are in %s until the next start", err, w.path)
+		return errors.Join(err, w.empty(true))
 	}
 	return w.remove()
 }

@@ -17,6 +17,7 @@ import (
 const (
 	operatorNamespace = "boot-operator-system"
 	tokenSecret       = "boot-operator-tokens"
+	operatorLog       = "operator.log"
 	startTimeout      = time.Minute
 	stopTimeout       = 5 * time.Second
 )
@@ -94,12 +95,11 @@ type operator struct {
 	cmd   *exec.Cmd
 	guard *exec.Cmd
 	log   string
-	ended chan struct{} // closed when it has ended and err is set
-	err   error
+	ended chan struct{} // closed when it has ended and was waited for
 }
 
 func (s *site) launchOperator() (*operator, error) {
-	o := &operator{log: s.workdir.file("operator.log"), ended: make(chan struct{})}
+	o := &operator{log: s.workdir.file(operatorLog), ended: make(chan struct{})}
 	log, err := os.Create(o.log)
 	if err != nil {
 		return nil, err
@@ -114,7 +114,7 @@ func (s *site) launchOperator() (*operator, error) {
 		return nil, err
 	}
 	go func() {
-		o.err = o.cmd.Wait()
+		_ = o.cmd.Wait() // how it ended is in ProcessState
 		close(o.ended)
 	}()
 	if o.guard, err = guard(o.cmd.Process.Pid); err != nil {
@@ -160,7 +160,7 @@ func (o *operator) waitUntilReady(ctx context.Context, port int) error {
 func (o *operator) failure() error {
 	select {
 	case <-o.ended:
-		return fmt.Errorf("the operator ended (%v); the last lines of its log:\n%s", o.err, o.logTail())
+		return fmt.Errorf("the operator ended (%s); the last lines of its log, %s:\n%s", o.cmd.ProcessState, o.log, o.logTail())
 	default:
 		return nil
 	}

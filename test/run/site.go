@@ -105,5 +105,5 @@ From another terminal, as the machine 127.0.0.1:
 ctrl-C ends everything and leaves nothing behind.
 
 `, s.workdir.short("kubeconfig"), s.bootURL(), address(s.ports.bootTLS), s.workdir.short("tls.crt"), address(s.ports.images),
-		s.registryHost, s.image, s.metricsURL(), s.workdir.short("operator.log"), quote(s.workdir.short("env")), kubectl)
+		s.registryHost, s.image, s.metricsURL(), s.workdir.short(operatorLog), quote(s.workdir.short("env")), kubectl)
 }

@@ -36,16 +36,17 @@ func openWorkdir(path string) (*workdir, error) {
 		}
 		return nil, fmt.Errorf("locking %s: %w", path, err)
 	}
-	return w, w.empty()
+	return w, w.empty(false)
 }
 
-func (w *workdir) empty() error {
+// empty removes what is in the directory, with or without the operator's log.
+func (w *workdir) empty(keepLog bool) error {
 	entries, err := os.ReadDir(w.path)
 	if err != nil {
 		return err
 	}
 	for _, entry := range entries {
-		if entry.Name() == "lock" {
+		if entry.Name() == "lock" || keepLog && entry.Name() == operatorLog {
 			continue
 		}
 		if err := os.RemoveAll(w.file(entry.Name())); err != nil {
