@@ -27,11 +27,15 @@ help: ## Show this help.
 
 .PHONY: run
 run: ## Control plane, registry, operator and samples on this machine; only Go is needed.
-	@exec go run ./test/run
+	$(RUN)
 
 .PHONY: demo
 demo: ## The same, and a QEMU machine that boots.
-	@exec go run ./test/run --demo
+	$(RUN) --demo
+
+# A process of its own, not `go run`, which would not pass a signal to end on.
+RUN = @echo 'building test/run; the first time this takes a minute or two'; \
+	mkdir -p bin && go build -o bin/run ./test/run && exec bin/run
 
 ##@ Develop
 

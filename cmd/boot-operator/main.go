@@ -16,6 +16,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 )
 
+// version is set when a release is built.
+var version = "development"
+
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := command(ctx, os.Args[1:], os.LookupEnv, os.Stdout)
@@ -38,6 +41,10 @@ func command(ctx context.Context, args []string, lookup func(string) (string, bo
 		}
 		return fmt.Errorf("%w; see boot-operator --help", err)
 	}
+	if o.version {
+		_, err := fmt.Fprintln(out, "boot-operator", version)
+		return err
+	}
 	if f.NArg() > 0 {
 		return fmt.Errorf("unexpected argument %q; every setting is a flag, see boot-operator --help", f.Arg(0))
 	}
@@ -50,7 +57,9 @@ func command(ctx context.Context, args []string, lookup func(string) (string, bo
 	}
 	s.namespace = ownNamespace(s.namespace)
 	ctrl.SetLogger(zap.New(zap.UseFlagOptions(&o.zap)))
-	return run(ctx, s, ctrl.Log.WithName("boot-operator"))
+	logger := ctrl.Log.WithName("boot-operator")
+	logger.Info("starting", "version", version)
+	return run(ctx, s, logger)
 }
 
 func usage(out io.Writer, f *pflag.FlagSet) {

@@ -29,6 +29,7 @@ const (
 // options is every setting of the operator as it was given. It is read once,
 // by settings, and passed on as plain values.
 type options struct {
+	version    bool
 	kubeconfig string
 	zap        zap.Options
 
@@ -85,6 +86,7 @@ func (o *options) flags() *pflag.FlagSet {
 	o.trustFlags(f)
 	o.artifactFlags(f)
 	o.controllerFlags(f)
+	f.BoolVar(&o.version, "version", false, "print the version and exit")
 	logging := flag.NewFlagSet("logging", flag.ContinueOnError)
 	o.zap.BindFlags(logging)
 	f.AddGoFlagSet(logging)

@@ -95,6 +95,9 @@ func TestHelpNamesEveryFlagAndEndsWell(t *testing.T) {
 	for _, name := range []string{"--boot-server-address", "--minimum-proof", "--trusted-dhcp", "--zap-log-level", "BOOT_OPERATOR_<NAME>"} {
 		require.Contains(t, out.String(), name)
 	}
+	out.Reset()
+	require.NoError(t, command(context.Background(), []string{"--version"}, func(string) (string, bool) { return "", false }, &out))
+	require.Equal(t, "boot-operator development\n", out.String())
 	err := command(context.Background(), []string{"serve"}, func(string) (string, bool) { return "", false }, &out)
 	require.ErrorContains(t, err, `unexpected argument "serve"`)
 }
