@@ -113,6 +113,10 @@ func (c *ControlPlane) prepare(binaries string, crds []string) error {
 // envtest does not tell the IDs of what it starts.
 func (c *ControlPlane) wrapper(binaries, name string) (string, error) {
 	path := filepath.Join(c.dir, name)
+	// A child that is forked while the script is open for writing keeps it open
+	// until its exec, and nobody could run the script meanwhile (ETXTBSY).
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	script := fmt.Sprintf("#!/bin/sh\necho $$ >'%s.pid'\nexec '%s' \"$@\"\n", path, filepath.Join(binaries, name))
 	return path, os.WriteFile(path, []byte(script), 0o700)
 }
