@@ -77,11 +77,8 @@ func (p *parts) foundation() map[string]func(context.Context) error {
 // serve opens the boot and image servers once the caches have synced: before
 // that, a machine of ours would look unknown.
 func (p *parts) serve(ctx context.Context) error {
-	for !p.inventory.HasSynced() {
+	for ctx.Err() == nil && !p.inventory.HasSynced() {
 		pause(ctx, 20*time.Millisecond)
-		if ctx.Err() != nil {
-			return nil
-		}
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	for _, l := range p.listeners {

@@ -2,6 +2,8 @@ package main
 
 import (
 	"bufio"
+	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -68,7 +70,7 @@ func (t target) ask(want []byte, until time.Time) (int64, error) {
 			return n, fmt.Errorf("%s from %s: %s %s", t.path, t.from, resp.Status, text)
 		}
 		if _, err := io.ReadFull(resp.Body, body); err != nil || string(body) != string(want) {
-			return n, fmt.Errorf("%s from %s: %q (%v), want %q", t.path, t.from, body, err, want)
+			return n, fmt.Errorf("%s from %s: %q, want %q: %w", t.path, t.from, body, want, cmp.Or(err, errors.New("another answer")))
 		}
 		_ = resp.Body.Close()
 	}

@@ -164,8 +164,8 @@ func measurements(targets []target, bodies [][]byte, bareAddress string) (ours, 
 
 // decodable makes sure that a figure is of the real answer, not of an error.
 func decodable(resp *http.Response, body []byte) error {
-	var any map[string]any
-	if err := json.Unmarshal(body, &any); err != nil || resp.StatusCode != http.StatusOK {
+	var answer map[string]any
+	if err := json.Unmarshal(body, &answer); err != nil || resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("%s: %.300s", resp.Status, body)
 	}
 	return nil

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -197,7 +198,7 @@ func TestAnOSWithAnotherAddressGetsItsIgnitionOnlyIfItsConfigListsIt(t *testing.
 	m.WaitOff(bootTime)
 
 	config := s.configOf("m")
-	config.Spec.NetworkIdentifiers = append(firmware, os...)
+	config.Spec.NetworkIdentifiers = slices.Concat(firmware, os)
 	require.NoError(t, s.client.Update(context.Background(), config))
 	s.condition("m", v1alpha1.ConditionReady)
 	m.PowerOn()
