@@ -20,6 +20,8 @@ const (
 const (
 	ReasonReady       = "Ready"
 	ReasonProgressing = "Progressing"
+	// ReasonFailed is for what has no reason of its own; it is tried again.
+	ReasonFailed = "Failed"
 
 	ReasonArtifactsVerified  = "ArtifactsVerified"
 	ReasonDefaultImage       = "DefaultImage"
@@ -56,6 +58,7 @@ const (
 	ReasonUKIDelivered            = "UKIDelivered"
 	ReasonUKIDeliveryIncomplete   = "UKIDeliveryIncomplete"
 	ReasonIPXEScriptDelivered     = "IPXEScriptDelivered"
+	ReasonIPXEScriptIncomplete    = "IPXEScriptDeliveryIncomplete"
 	ReasonIgnitionDataDelivered   = "IgnitionDataDelivered"
 	ReasonIgnitionDeliveryStarted = "IgnitionDeliveryIncomplete"
 	ReasonNewAttempt              = "NewAttempt"

@@ -24,9 +24,6 @@ const (
 	causeBootDelivery = "BootDelivery"
 )
 
-// reasonScriptIncomplete is the reason of IPXEScriptFetched after a cut.
-const reasonScriptIncomplete = "IPXEScriptDeliveryIncomplete"
-
 // bootMargin is the time that an attempt must have left for a boot to start in
 // it: the secret is asked for minutes after the boot bytes, and an attempt that
 // closes in between would leave the machine half installed.
@@ -40,7 +37,7 @@ var fetched = map[v1alpha1.BootStageName]struct{ condition, delivered, incomplet
 	v1alpha1.BootStageName(boot.StageUKI): {
 		v1alpha1.ConditionUKIFetched, v1alpha1.ReasonUKIDelivered, v1alpha1.ReasonUKIDeliveryIncomplete},
 	v1alpha1.BootStageName(boot.StageIPXEScript): {
-		v1alpha1.ConditionIPXEScriptFetched, v1alpha1.ReasonIPXEScriptDelivered, reasonScriptIncomplete},
+		v1alpha1.ConditionIPXEScriptFetched, v1alpha1.ReasonIPXEScriptDelivered, v1alpha1.ReasonIPXEScriptIncomplete},
 	v1alpha1.BootStageName(boot.StageIgnition): {
 		v1alpha1.ConditionIgnitionDataFetched, v1alpha1.ReasonIgnitionDataDelivered, v1alpha1.ReasonIgnitionDeliveryStarted},
 }

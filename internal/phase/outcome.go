@@ -10,9 +10,6 @@ import (
 	"github.com/boot-operator/boot-operator/api/v1alpha1"
 )
 
-// ReasonFailed is the reason of a step that returned an error of no other kind.
-const ReasonFailed = "Failed"
-
 // Outcome is what a step returns where nil or a plain error says too little. It
 // travels as an error, as io.EOF does; Done is not one.
 type Outcome struct {
@@ -95,7 +92,7 @@ func outcomeOf(condition string, err error) Outcome {
 	case errors.As(err, &o):
 		return *o
 	}
-	return *Retry(ReasonFailed, err)
+	return *Retry(v1alpha1.ReasonFailed, err)
 }
 
 func reasonTrue(condition string) string {

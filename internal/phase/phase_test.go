@@ -111,7 +111,7 @@ func TestWhatAStepReturnsBecomesItsCondition(t *testing.T) {
 		"again":    {phase.Terminal("NoPlatform", broken).Again(time.Hour), metav1.ConditionFalse, "NoPlatform", "broken", v1alpha1.StateError, time.Hour, false},
 		"retry":    {phase.Retry("RegistryError", broken), metav1.ConditionFalse, "RegistryError", "broken", v1alpha1.StatePending, 0, true},
 		"wrapped":  {fmt.Errorf("resolving: %w", phase.Terminal("NoPlatform", broken)), metav1.ConditionFalse, "NoPlatform", "broken", v1alpha1.StateError, 0, false},
-		"other":    {broken, metav1.ConditionFalse, phase.ReasonFailed, "broken", v1alpha1.StatePending, 0, true},
+		"other":    {broken, metav1.ConditionFalse, v1alpha1.ReasonFailed, "broken", v1alpha1.StatePending, 0, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture()

@@ -50,7 +50,8 @@ func TestRequestsComeFromTheAddressThatWasAskedFor(t *testing.T) {
 func TestNetworksWithOneNumberAreApart(t *testing.T) {
 	t.Parallel()
 	one, other := NewNetwork(t, NetworkOptions{}), NewNetwork(t, NetworkOptions{})
-	go func() { _ = http.Serve(one.Listen("tcp4", ":8082"), whoami) }()
+	listener := one.Listen("tcp4", ":8082")
+	go func() { _ = http.Serve(listener, whoami) }()
 	assert.Equal(t, "10.77.0.1", get(t, one.HTTPClient(one.Gateway()), "http://10.77.0.1:8082/"))
 	_, err := other.Dial(context.Background(), "tcp", "10.77.0.1:8082", netip.Addr{})
 	assert.ErrorContains(t, err, "refused")
@@ -75,8 +76,12 @@ func TestNothingIsLeftOfANetwork(t *testing.T) {
 	t.Run("in use", func(t *testing.T) {
 		n := NewNetwork(t, NetworkOptions{})
 		name = n.Netns()
-		left = n.Command("sleep", "1000")
+		left = n.Command("sh", "-c", "echo inside; exec sleep 60")
+		out, err := left.StdoutPipe()
+		require.NoError(t, err)
 		require.NoError(t, left.Start())
+		_, err = io.ReadFull(out, make([]byte, len("inside")))
+		require.NoError(t, err, "it runs inside before the network goes")
 	})
 	_, err := os.Stat(filepath.Join(namespaces, name))
 	require.ErrorIs(t, err, os.ErrNotExist)

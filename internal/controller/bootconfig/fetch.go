@@ -269,7 +269,7 @@ func (f *fetches) fetch(ctx context.Context, t target, pinned *boot.Artifact) (*
 	}
 	for _, a := range result.artifacts {
 		if err := f.store.Pull(ctx, a, auth); err != nil {
-			return nil, secret, seen, fmt.Errorf("pulling %s %s of %s: %w", a.Role, a.Digest, image.Source, err)
+			return nil, secret, seen, fmt.Errorf("image %s: %w", image.Source, err) // Pull says what it pulled
 		}
 	}
 	return result, secret, seen, nil
@@ -279,7 +279,7 @@ func (f *fetches) fetch(ctx context.Context, t target, pinned *boot.Artifact) (*
 func (f *fetches) fetchURL(ctx context.Context, url string, pinned *boot.Artifact) (*fetched, error) {
 	if pinned != nil {
 		if err := f.store.Pull(ctx, *pinned, artifact.Credentials{}); err != nil {
-			return nil, fmt.Errorf("pulling %s as %s, which it was at first: %w", url, pinned.Digest, err)
+			return nil, fmt.Errorf("%s, pinned to what it was at first: %w", url, err)
 		}
 		return &fetched{artifacts: []boot.Artifact{*pinned}}, nil
 	}
