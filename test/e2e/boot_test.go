@@ -57,10 +57,14 @@ func TestAMachineBootsTheImageOfItsConfigAndNobodyElseGetsItsIgnition(t *testing
 	t.Parallel()
 	s := newSite(t)
 	machine, stranger, unknown := s.network.Addr(50), s.network.Addr(60), s.network.Addr(61)
-	m := s.network.Machine(t, lab.MachineOptions{UUID: uuid})
+	m := s.network.Machine(t, lab.MachineOptions{Name: "ours", UUID: uuid})
+	impostor := s.network.Machine(t, lab.MachineOptions{Name: "impostor", UUID: uuid})
 	registry := s.registry()
 	image := registry.publish("os/lab", "1", map[string][]byte{"amd64": labOS(t, s, "amd64")})
-	s.network.DHCP(lab.DHCPOptions{BootURL: s.url("/httpboot"), Reservations: map[string]netip.Addr{m.MAC(): machine}, IgnoreClientID: true})
+	s.network.DHCP(lab.DHCPOptions{
+		BootURL: s.url("/httpboot"), IgnoreClientID: true,
+		Reservations: map[string]netip.Addr{m.MAC(): machine, impostor.MAC(): s.network.Addr(70)},
+	})
 	op := s.start("a", "--plain-http-registries="+registry.host)
 
 	s.create(s.ignition("m", ignitionFile("for-this-machine-only")), machineConfig("m", image, machine.String(), m.MAC()))
@@ -69,6 +73,13 @@ func TestAMachineBootsTheImageOfItsConfigAndNobodyElseGetsItsIgnition(t *testing
 	m.Expect("UKI-BOOTED uuid="+uuid, bootTime)
 	m.ExpectLine(`^IGNITION-APPLIED for-this-machine-only`, bootTime)
 	m.WaitOff(bootTime)
+
+	// The attempt is still open, the UKI is public, and the UUID is the same.
+	impostor.BootNext(s.url("/images/" + registry.digest("amd64") + "/uki.efi"))
+	impostor.PowerOn()
+	impostor.Expect("UKI-BOOTED uuid="+uuid, bootTime)
+	impostor.ExpectLine(`^IGNITION-FAILED 404`, bootTime)
+	impostor.WaitOff(bootTime)
 
 	for condition, reason := range map[string]string{v1alpha1.ConditionUKIFetched: v1alpha1.ReasonUKIDelivered, v1alpha1.ConditionIgnitionDataFetched: v1alpha1.ReasonIgnitionDataDelivered} {
 		require.Equal(t, reason, s.condition("m", condition).Reason)
@@ -96,7 +107,7 @@ func TestAMachineBootsTheImageOfItsConfigAndNobodyElseGetsItsIgnition(t *testing
 
 	s.network.AddAddress(machine) // a process on the provisioned machine, a while later
 	within := s.get(machine, s.url("/ignition"))
-	require.Equal(t, 200, within.code, "a client may try again for 2 minutes: %s", within.body)
+	require.Equal(t, 200, within.code, "a client may try again within 2 minutes: %s", within.body)
 	closed := s.served(machine, s.url("/ignition"), 403)
 	require.Greater(t, time.Since(delivered), 90*time.Second)
 	require.NotContains(t, closed.body, "for-this-machine-only")
