@@ -38,7 +38,7 @@ type HTTPBootConfigSpec struct {
 	// image is used, if it has one.
 	// +optional
 	// +kubebuilder:validation:MaxLength=512
-	// +kubebuilder:validation:XValidation:rule="self == '' || self.matches('^[A-Za-z0-9][A-Za-z0-9._:/@-]*$')",message="image must be an OCI reference without scheme or spaces, such as registry.example.com/os/images:1.2 or registry.example.com/os/images@sha256:…"
+	// +kubebuilder:validation:XValidation:rule="self == '' || (self.matches('^[A-Za-z0-9][A-Za-z0-9._:/@-]*$') && !self.contains('://'))",message="image must be an OCI reference without scheme or spaces, such as registry.example.com/os/images:1.2 or registry.example.com/os/images@sha256:…"
 	Image string `json:"image,omitempty"`
 	// architecture of the machine. Without it the operator's --architecture is used.
 	// +optional

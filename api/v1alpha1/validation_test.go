@@ -75,7 +75,7 @@ func TestABadSpecIsRefusedWithWhatWouldBeRight(t *testing.T) {
 		{"empty identifier", "should be at least 2 chars long", spec{"networkIdentifiers": []any{""}}},
 		{"too many identifiers", "Too many: 65: must have at most 64 items", spec{"networkIdentifiers": list(65, "10.0.0.5")}},
 		{"identifier too long", "Too long: may not be more than 64", spec{"networkIdentifiers": []any{strings.Repeat("0", 65)}}},
-		{"image with a scheme", "image must be an OCI reference without scheme", spec{"image": "oci:// registry.example.com/image"}},
+		{"image with a scheme", "image must be an OCI reference without scheme", spec{"image": "oci://registry.example.com/image"}},
 		{"image with a newline", "image must be an OCI reference", spec{"image": "registry.example.com/image\nboot"}},
 		{"architecture", `supported values: "amd64", "arm64"`, spec{"architecture": "x86_64"}},
 		{"policy", `supported values: "Always", "Once"`, spec{"bootPolicy": "Never"}},
