@@ -80,10 +80,12 @@ lint: ## Run golangci-lint, and lint the chart.
 .PHONY: test
 test: unit fuzz-smoke e2e ## Everything: unit, controllers, manifests and docs, fuzzing, and as root on Linux the machines.
 
+# -count=1, here and below: go test's cache knows nothing of the operator that a
+# test builds and starts.
 .PHONY: unit
 unit: controlplane # What needs no machine. Packages that start processes run without the race detector.
 	go test $(RACE) -timeout 15m $$(go list ./... | grep -v '/boot-operator/test/')
-	go test -timeout 15m $$(go list ./test/... | grep -v '/test/e2e')
+	go test -count=1 -timeout 15m $$(go list ./test/... | grep -v '/test/e2e')
 
 .PHONY: fuzz-smoke
 fuzz-smoke: # Each fuzz target for FUZZTIME.
@@ -99,7 +101,7 @@ fuzz-smoke: # Each fuzz target for FUZZTIME.
 
 .PHONY: e2e
 e2e: controlplane ## Boot QEMU machines; needs Linux, root and the packages that .ci/run installs.
-	go test -v -timeout 40m ./test/e2e/...
+	go test -v -count=1 -timeout 40m ./test/e2e/...
 
 .PHONY: bench
 bench: ## Measure against references in the same run; prints RATIO lines.

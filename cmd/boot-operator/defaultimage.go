@@ -61,14 +61,21 @@ func (d *defaultImage) Run(ctx context.Context) error {
 func (d *defaultImage) refresh(ctx context.Context) error {
 	image, err := d.store.Resolve(ctx, d.reference, d.architecture, d.auth)
 	if err != nil {
-		return fmt.Errorf("resolving the default image: %w", err)
+		return err
 	}
 	for _, a := range image.Artifacts {
 		if a.Role != boot.RoleUKI {
 			continue
 		}
 		if err := d.store.Pull(ctx, a, d.auth); err != nil {
-			return fmt.Errorf("pulling the default image: %w", err)
+			return err
+		}
+		is, err := madeFor(ctx, d.store, a.Digest)
+		if err != nil {
+			return err
+		}
+		if is != d.architecture {
+			return fmt.Errorf("%w: UKI %s of %s is a program for %s, and unknown machines are %s", artifact.ErrNoPlatform, a.Digest, image.Source, is, d.architecture)
 		}
 		d.current.Store(&defaultUKI{artifact: a, image: image.Name})
 		return nil

@@ -56,7 +56,7 @@ func command(ctx context.Context, args []string, lookup func(string) (string, bo
 		return err
 	}
 	s.namespace = ownNamespace(s.namespace)
-	ctrl.SetLogger(zap.New(zap.UseFlagOptions(&o.zap)))
+	ctrl.SetLogger(discreet(zap.New(zap.UseFlagOptions(&o.zap))))
 	logger := ctrl.Log.WithName("boot-operator")
 	logger.Info("starting", "version", version)
 	return run(ctx, s, logger)

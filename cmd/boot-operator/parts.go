@@ -131,6 +131,7 @@ func (p *parts) setupControllers(mgr ctrl.Manager) error {
 		Claims:           claims{p.inventory},
 		Attempts:         p.observer,
 		Changed:          p.inventory.Changed,
+		MadeFor:          p.madeFor,
 		ArtifactURL:      p.settings.artifactURL,
 		Architecture:     p.settings.arch,
 		MinimumProof:     p.settings.proof,
@@ -142,6 +143,25 @@ func (p *parts) setupControllers(mgr ctrl.Manager) error {
 		SecretPollBudget: p.settings.secretPollBudget,
 		Registerer:       metrics.Registry,
 	})
+}
+
+// madeFor reads from a UKI in the store which architecture it is a program for.
+func (p *parts) madeFor(ctx context.Context, d boot.Digest) (boot.Architecture, error) {
+	return madeFor(ctx, p.store, d)
+}
+
+func madeFor(ctx context.Context, blobs boot.Blobs, d boot.Digest) (boot.Architecture, error) {
+	b, err := blobs.Open(ctx, d)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = b.Close() }()
+	f := b.File()
+	if f == nil {
+		return "", fmt.Errorf("blob %s is arriving: %w", d, boot.ErrNotReady)
+	}
+	info, err := uki.Inspect(f, b.Size())
+	return boot.Architecture(info.Architecture), err
 }
 
 // claims tells the controllers what the inventory knows.

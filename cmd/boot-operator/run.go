@@ -53,33 +53,47 @@ func (p *parts) run(ctx context.Context) error {
 	g.Go(func() error {
 		defer stop()
 		front, ctx := errgroup.WithContext(ctx)
-		front.Go(start(ctx, "servers", p.serve))
-		front.Go(start(ctx, "controllers", p.leadership.Run))
+		front.Go(start(ctx, "servers", afterSync(p.inventory.HasSynced, p.serve)))
+		front.Go(start(ctx, "controllers", afterSync(p.inventory.HasSynced, p.leadership.Run)))
 		return front.Wait()
 	})
 	return g.Wait()
 }
 
-// foundation is what servers and controllers stand on, by name.
+// foundation is what servers and controllers stand on, by name. What pulls or
+// sweeps begins once the inventory has seen everything: until then it does not
+// know all that must not be evicted, nor who loses an identity.
 func (p *parts) foundation() map[string]func(context.Context) error {
+	synced := p.inventory.HasSynced
 	return map[string]func(context.Context) error{
 		"cache":         p.cluster.Start,
-		"artifacts":     p.store.Run,
+		"artifacts":     afterSync(synced, p.store.Run),
 		"observer":      p.observer.Run,
-		"prefetch":      p.prefetch.Run,
-		"default image": p.defaultImage.Run,
+		"prefetch":      afterSync(synced, p.prefetch.Run),
+		"default image": afterSync(synced, p.defaultImage.Run),
 		"token keys":    p.tokenKeys.Run,
 		"probes":        p.serveProbes,
 		"metrics":       p.serveMetrics,
 	}
 }
 
-// serve opens the boot and image servers once the caches have synced: before
-// that, a machine of ours would look unknown.
-func (p *parts) serve(ctx context.Context) error {
-	for ctx.Err() == nil && !p.inventory.HasSynced() {
-		pause(ctx, 20*time.Millisecond)
+// afterSync delays a part until synced says so. A part whose context ends before
+// that never runs.
+func afterSync(synced func() bool, part func(context.Context) error) func(context.Context) error {
+	return func(ctx context.Context) error {
+		for ctx.Err() == nil && !synced() {
+			pause(ctx, 20*time.Millisecond)
+		}
+		if !synced() {
+			return nil
+		}
+		return part(ctx)
 	}
+}
+
+// serve opens the boot and image servers; before the caches have synced, a
+// machine of ours would look unknown.
+func (p *parts) serve(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, l := range p.listeners {
 		g.Go(func() error { return l.serve(ctx) })

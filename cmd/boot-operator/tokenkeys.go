@@ -26,16 +26,24 @@ type tokenKeys struct {
 	keyring *boot.Keyring
 }
 
+const (
+	tokenPeriod = time.Minute
+	// tokenRetry is how soon keys are asked for again that could not be read.
+	tokenRetry = 5 * time.Second
+)
+
 // Run reads the Secret every minute until ctx ends.
 func (t *tokenKeys) Run(ctx context.Context) error {
 	if t.secret.Name == "" {
 		return nil
 	}
 	for ctx.Err() == nil {
+		wait := tokenPeriod
 		if err := t.load(ctx); err != nil && ctx.Err() == nil {
 			t.logger.Error(err, "token keys not read", "secret", t.secret)
+			wait = tokenRetry
 		}
-		pause(ctx, time.Minute)
+		pause(ctx, wait)
 	}
 	return nil
 }

@@ -123,9 +123,11 @@ type download struct {
 	// known is what the URL had at the last call, found what it has now.
 	known, found validators
 
-	file     *os.File
-	hash     hash.Hash
-	written  int64
+	file    *os.File
+	hash    hash.Hash
+	written int64
+	// expected is how long the server says that the file is; 0 if it does not.
+	expected int64
 	etag     string
 	reserved int64
 	moved    atomic.Int64
@@ -225,13 +227,17 @@ func (d *download) begin(resp *http.Response) error {
 	if resp.ContentLength > 0 && d.written+resp.ContentLength > d.store.opts.MaxBlobBytes {
 		return fmt.Errorf("%w: the file has %d bytes; the store takes blobs of at most %d", ErrTooLarge, d.written+resp.ContentLength, d.store.opts.MaxBlobBytes)
 	}
+	d.expected = 0
+	if resp.ContentLength > 0 {
+		d.expected = d.written + resp.ContentLength
+	}
 	d.etag = resp.Header.Get("ETag")
 	d.known = validators{} // it changed
 	d.found = validators{etag: d.etag, modified: resp.Header.Get("Last-Modified")}
 	return nil
 }
 
-// Write takes room in steps, since nobody knows how much will come.
+// Write takes room in steps: how much will come is known too late, or never.
 func (d *download) Write(p []byte) (int, error) {
 	end := d.written + int64(len(p))
 	if end > d.store.opts.MaxBlobBytes {
@@ -239,6 +245,9 @@ func (d *download) Write(p []byte) (int, error) {
 	}
 	for end > d.reserved {
 		step := min(reserveStep, d.store.opts.MaxBlobBytes-d.reserved)
+		if left := d.expected - d.reserved; left > 0 {
+			step = min(step, left)
+		}
 		if err := d.store.reserve(step); err != nil {
 			return 0, err
 		}

@@ -203,3 +203,21 @@ func TestManyCallersCauseOneDownload(t *testing.T) {
 	all.Wait()
 	require.Equal(t, int64(1), requests.Load())
 }
+
+// A store that is nearly full takes a file that fits: how long it is, the server
+// says.
+func TestAForeignUKITakesNoMoreRoomThanItNeeds(t *testing.T) {
+	w := &web{}
+	s, base := foreignStore(t, w, func(o *Options) { o.MaxBytes = 1_000_000 })
+	kept := map[boot.Digest]struct{}{}
+	s.Keep(func() map[boot.Digest]struct{} { return kept })
+	for n := range 3 {
+		w.set(random(300_000+n), "")
+		a, err := s.PullURL(deadline(t), base+"/os.efi")
+		require.NoError(t, err)
+		kept[a.Digest] = struct{}{}
+	}
+	w.set(random(300_004), "")
+	_, err := s.PullURL(deadline(t), base+"/os.efi")
+	require.ErrorIs(t, err, ErrFull)
+}

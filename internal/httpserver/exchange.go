@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"runtime/debug"
@@ -213,7 +214,7 @@ func (x *exchange) logLine() {
 		}
 	case x.err != nil:
 		if n, ok := x.s.refused.allow(now); ok {
-			x.s.log.Info("Refused request", "client", x.peer.addr.String(), "method", clip(x.r.Method, 16), "path", loggable(x.r.URL.Path),
+			x.s.log.Info("Refused request", "client", x.client(), "method", clip(x.r.Method, 16), "path", loggable(x.r.URL.Path),
 				"code", x.code, "reason", x.reason(), "error", clip(x.err.Error(), 200), "suppressed", n)
 		}
 	default:
@@ -222,6 +223,19 @@ func (x *exchange) logLine() {
 				"code", x.code, "bytes", x.bytes, "duration", now.Sub(x.start).String())
 		}
 	}
+}
+
+// client is the address to log: the connection's, where nobody asked whom it
+// stands for, since what was asked for does not exist.
+func (x *exchange) client() string {
+	if x.peer.addr.IsValid() {
+		return x.peer.addr.String()
+	}
+	host, _, err := net.SplitHostPort(x.r.RemoteAddr)
+	if err != nil {
+		return "unknown"
+	}
+	return host
 }
 
 // appendJSON appends s as a JSON string.

@@ -91,6 +91,15 @@ func TestRefusalsDoNotFloodTheLog(t *testing.T) {
 	require.Positive(t, strings.Count(w.log.String(), "Refused request"))
 }
 
+// Whoever looks for what is not there is in the log with an address.
+func TestRefusalsNameTheClient(t *testing.T) {
+	w := newWorld(t)
+	r := httptest.NewRequest(http.MethodGet, "/nothing/here", nil)
+	r.RemoteAddr = "10.9.8.7:1234"
+	w.server.BootHandler().ServeHTTP(httptest.NewRecorder(), r)
+	require.Contains(t, w.log.String(), `"client"="10.9.8.7"`)
+}
+
 func TestLimiterTellsWhatItSuppressed(t *testing.T) {
 	l := limiter{burst: 2, window: time.Second}
 	now := time.Unix(100, 0)

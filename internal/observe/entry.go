@@ -70,9 +70,11 @@ func (e *entry) renumber(from, to int64) {
 	e.alias(from, to)
 }
 
-// alias makes later observations of attempt from count for attempt to.
+// alias makes later observations of attempt from count for attempt to. An
+// attempt that moved back left its number to a later one, and what is seen from
+// now on is of that.
 func (e *entry) alias(from, to int64) {
-	if from == to {
+	if from >= to {
 		return
 	}
 	e.aliases = append(e.aliases, alias{from, to})
@@ -95,7 +97,8 @@ func (e *entry) resolve(number int64) int64 {
 func place(o opening, told boot.Attempt, policy boot.Policy) (number int64, opens bool) {
 	at := o.Time.Time
 	apart := at.Sub(told.OpenedAt).Abs()
-	waiting := told.UKIServedAt.IsZero() || told.UKIServedAt.After(at)
+	until := func(t time.Time) bool { return t.IsZero() || t.After(at) }
+	waiting := until(told.UKIServedAt) && until(told.SecretServedAt)
 	switch {
 	case policy == boot.Once:
 		// The spec says Once since: only a commit may open an attempt, and what

@@ -13,6 +13,9 @@ func TestPlaceMakesReplicasAgree(t *testing.T) {
 	told := func(n int64, at time.Time, uki time.Time) boot.Attempt {
 		return boot.Attempt{Number: n, OpenedAt: at, UKIServedAt: uki}
 	}
+	fetched := func(n int64, at, secret time.Time) boot.Attempt {
+		return boot.Attempt{Number: n, OpenedAt: at, SecretServedAt: secret, SecretAddr: addrA}
+	}
 	hour := after(time.Hour)
 	tests := map[string]struct {
 		told   boot.Attempt
@@ -25,6 +28,7 @@ func TestPlaceMakesReplicasAgree(t *testing.T) {
 		"and was done before we wrote":         {told(3, hour.Add(-2*time.Second), hour.Add(-time.Second)), boot.Always, 3, false},
 		"another opened it a little later":     {told(3, hour.Add(2*time.Second), hour.Add(3*time.Second)), boot.Always, 3, false},
 		"the plane opened one that waits":      {told(3, hour.Add(-5*time.Minute), time.Time{}), boot.Always, 3, false},
+		"the plane's is in use already":        {fetched(3, hour.Add(-90*time.Second), hour.Add(-time.Minute)), boot.Always, 4, true},
 		"a later one waits":                    {told(5, hour.Add(-5*time.Minute), time.Time{}), boot.Always, 5, false},
 		"theirs was another boot, before":      {told(3, t0, after(time.Minute)), boot.Always, 4, true},
 		"theirs timed out before":              {told(3, t0, time.Time{}), boot.Always, 4, true},
@@ -79,6 +83,22 @@ func TestADeliveryThatBeganBeforeItsAttemptWasRenumbered(t *testing.T) {
 	e.add(saw(3, boot.StageUKI, true, after(time.Hour+time.Second)))
 	require.EqualValues(t, 4, findStage(e.pending.Stages, "UKI").Attempt)
 	require.Equal(t, after(time.Hour+time.Second), e.known.UKIServedAt.UTC())
+}
+
+// This replica booted a machine as attempt 3 in an outage; meanwhile the control
+// plane had opened a later attempt under that number.
+func TestWhatIsSeenOfTheAttemptThatTookANumberCountsForIt(t *testing.T) {
+	e := &entry{}
+	e.learn(boot.Attempt{Number: 2, OpenedAt: t0, UKIServedAt: t0}, boot.Always)
+	e.open(addrA, boot.Address, after(time.Hour))
+	e.add(saw(3, boot.StageUKI, true, after(time.Hour+time.Second)))
+	cur := e.learn(boot.Attempt{Number: 3, OpenedAt: after(time.Hour + time.Minute)}, boot.Always)
+	require.EqualValues(t, 3, cur.Number)
+	require.Zero(t, cur.UKIServedAt, "that was an earlier boot")
+	e.add(saw(3, boot.StageIgnition, true, after(time.Hour+2*time.Minute)))
+	require.EqualValues(t, 3, findStage(e.pending.Stages, "Ignition").Attempt)
+	require.Equal(t, addrA, e.known.SecretAddr, "the attempt is bound to who fetched its secret")
+	require.Equal(t, after(time.Hour+2*time.Minute), e.known.SecretServedAt.UTC(), "and closes")
 }
 
 func TestWhatHappenedInAnAttemptNeverUnhappens(t *testing.T) {

@@ -201,7 +201,7 @@ func (o *Observer) Begin(p *boot.Plan, addr netip.Addr, proof boot.Proof) (boot.
 		o.mu.Unlock()
 		return beginOnce(cur, now)
 	}
-	if cur.Number > 0 && cur.UKIServedAt.IsZero() && !cur.Spent && cur.Open(now) && !lapsing(cur, now) {
+	if waits(cur) && cur.Open(now) && !lapsing(cur, now) {
 		o.mu.Unlock()
 		return cur, nil
 	}
@@ -210,6 +210,12 @@ func (o *Observer) Begin(p *boot.Plan, addr netip.Addr, proof boot.Proof) (boot.
 	o.mu.Unlock()
 	o.persist(p.Object.UID)
 	return cur, nil
+}
+
+// waits says whether an attempt still waits for its boot bytes. Where its secret
+// was fetched it closes soon: what boots now is another boot.
+func waits(a boot.Attempt) bool {
+	return a.Number > 0 && a.UKIServedAt.IsZero() && a.SecretServedAt.IsZero() && !a.Spent
 }
 
 func beginOnce(cur boot.Attempt, now time.Time) (boot.Attempt, error) {

@@ -191,6 +191,25 @@ func TestAlwaysOpensAnAttemptForEveryBoot(t *testing.T) {
 	require.EqualValues(t, 4, a.Number, "a stale cache does not bring an old number back")
 }
 
+// Somebody on the machine fetched the secret before it rebooted, or the end of
+// its boot bytes was never seen: the boot that begins now is another one, and
+// must not be left with the last seconds of an attempt that closes.
+func TestABootAfterTheSecretWasFetchedIsANewAttempt(t *testing.T) {
+	w := newWorld(t, config(opened(1, t0, causeSpecChanged)))
+	o, _ := w.replica(t.TempDir())
+	p := planOf(w.live())
+	o.Observe(saw(1, boot.StageUKI, false, w.clock.Now()))
+	o.Observe(from(addrB, saw(1, boot.StageIgnition, true, w.clock.Now())))
+	w.clock.SetTime(w.clock.Now().Add(time.Minute))
+	a, err := o.Begin(p, addrA, boot.Address)
+	require.NoError(t, err)
+	require.EqualValues(t, 2, a.Number)
+	require.NoError(t, a.Admit(addrA, w.clock.Now().Add(boot.SecretGrace)))
+	w.eventuallyWritten(o)
+	require.EqualValues(t, 2, w.live().Status.Boot.Attempt)
+	require.Empty(t, w.live().Status.Boot.SecretAddress)
+}
+
 func TestAnAttemptWithNoTimeLeftIsReplaced(t *testing.T) {
 	w := newWorld(t, config(opened(1, t0, causeSpecChanged)))
 	o := w.idle(t.TempDir())

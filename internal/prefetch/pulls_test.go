@@ -257,6 +257,27 @@ func TestBeginningABootReadsTheDocumentAhead(t *testing.T) {
 	require.Equal(t, "document", string(got))
 }
 
+// A machine that asks for its first bytes again and again must not make us ask
+// the API server as often.
+func TestAMachineThatBeginsInALoopDoesNotLoadTheAPIServer(t *testing.T) {
+	f := newFixture(t)
+	f.reader.holding("secret", "document")
+	f.put(config("one", "secret"))
+	begin := func() {
+		_, err := f.Attempts(fakeAttempts{}).Begin(plan("one"), netip.Addr{}, boot.Address)
+		require.NoError(t, err)
+		_, err, _ = f.secrets.flights.Do(documentKey{"uid-one", "default", "secret"}.flight(), func() (any, error) { return document{}, nil })
+		require.NoError(t, err)
+	}
+	for range 50 {
+		begin()
+	}
+	require.Equal(t, 1, f.reader.count())
+	f.clock.Step(warmPause)
+	begin()
+	require.Equal(t, 2, f.reader.count(), "a later boot gets what the Secret holds then")
+}
+
 func TestPartsAreRequiredAndMetricsRegisteredOnce(t *testing.T) {
 	_, err := New(Options{})
 	require.ErrorIs(t, err, boot.ErrInvalid)

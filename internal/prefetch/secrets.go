@@ -27,6 +27,8 @@ const (
 	// failureAge is how long a document that is gone or invalid is not read
 	// again: a client that asks in a loop must not load the API server.
 	failureAge = 2 * time.Second
+	// warmPause is the same for a machine that begins to boot in a loop.
+	warmPause = time.Second
 )
 
 // errStale: the config named another Secret while this one was read.
@@ -124,14 +126,20 @@ func (s *secrets) get(ctx context.Context, k documentKey) ([]byte, error) {
 	return nil, err
 }
 
-// warm prolongs what is in memory and reads it anew, for whoever comes.
+// warm prolongs what is in memory and reads it anew, unless that was just done,
+// for whoever comes.
 func (s *secrets) warm(k documentKey) {
 	s.mu.Lock()
 	now := s.clock.Now()
+	justRead := false
 	if d := s.byObject[k.object]; d != nil && d.key == k {
 		d.warmedAt, d.expires = now, now.Add(boot.AttemptLifetime)
+		justRead = now.Sub(d.readAt) < warmPause
 	}
 	s.mu.Unlock()
+	if justRead {
+		return
+	}
 	s.flights.DoChan(k.flight(), func() (any, error) { return s.read(k) })
 }
 

@@ -31,7 +31,7 @@ func (r *reconciler) bootHTTP(cfg *v1alpha1.HTTPBootConfig) error {
 	case cfg.Spec.Image != "":
 		return r.pulled(cfg, r.target(cfg, cfg.Spec.Image), v1alpha1.ReasonArtifactsVerified)
 	case cfg.Spec.UKIURL != "":
-		return r.pulled(cfg, target{url: cfg.Spec.UKIURL}, v1alpha1.ReasonArtifactsVerified)
+		return r.pulled(cfg, r.foreign(cfg), v1alpha1.ReasonArtifactsVerified)
 	case r.DefaultImage != "":
 		return r.pulled(cfg, r.target(cfg, r.DefaultImage), v1alpha1.ReasonDefaultImage)
 	}
@@ -75,6 +75,13 @@ func hasScript(s *corev1.Secret) error {
 		return missingKey(s, v1alpha1.SecretKeyIPXEScript)
 	}
 	return phase.Done(v1alpha1.ReasonArtifactsVerified, "the machine's own iPXE script is in Secret %s", s.Name)
+}
+
+// foreign is what to fetch for the URL of a UKI.
+func (r *reconciler) foreign(cfg *v1alpha1.HTTPBootConfig) target {
+	t := r.target(cfg, "")
+	t.url = cfg.Spec.UKIURL
+	return t
 }
 
 // target is what to fetch for an image.

@@ -73,6 +73,7 @@ type view struct {
 // config wants any more is given up, even in the middle of a pull.
 type fetches struct {
 	store    Store
+	madeFor  func(context.Context, boot.Digest) (boot.Architecture, error)
 	defaults artifact.Credentials
 	secrets  *secrets
 	wake     func(configKey)
@@ -98,7 +99,7 @@ type fetch struct {
 
 func newFetches(o Options, s *secrets, wake func(configKey)) *fetches {
 	return &fetches{
-		store: o.Store, defaults: o.Credentials, secrets: s, wake: wake, clock: o.Clock, interval: o.ResolveInterval,
+		store: o.Store, madeFor: o.MadeFor, defaults: o.Credentials, secrets: s, wake: wake, clock: o.Clock, interval: o.ResolveInterval,
 		slots: make(chan struct{}, resolvers), wanted: map[configKey]target{}, all: map[target]*fetch{},
 	}
 }
@@ -253,6 +254,9 @@ func (f *fetches) pause(e *fetch) time.Duration {
 func (f *fetches) fetch(ctx context.Context, t target, pinned *boot.Artifact) (*fetched, version, bool, error) {
 	if t.image == "" {
 		result, err := f.fetchURL(ctx, t.url, pinned)
+		if err == nil {
+			err = f.fits(ctx, result.artifacts, t.arch)
+		}
 		return result, version{}, false, err
 	}
 	auth, secret, seen, err := f.credentials(ctx, t.pullSecret)
@@ -272,7 +276,25 @@ func (f *fetches) fetch(ctx context.Context, t target, pinned *boot.Artifact) (*
 			return nil, secret, seen, fmt.Errorf("image %s: %w", image.Source, err) // Pull says what it pulled
 		}
 	}
-	return result, secret, seen, nil
+	return result, secret, seen, f.fits(ctx, result.artifacts, t.arch)
+}
+
+// fits returns artifact.ErrNoPlatform for a UKI that the machine's firmware would
+// refuse: what an image says of its architecture is only what its author wrote.
+func (f *fetches) fits(ctx context.Context, artifacts []boot.Artifact, arch boot.Architecture) error {
+	for _, a := range artifacts {
+		if a.Role != boot.RoleUKI || f.madeFor == nil {
+			continue
+		}
+		is, err := f.madeFor(ctx, a.Digest)
+		if err != nil {
+			return fmt.Errorf("reading what UKI %s of %s is made for: %w", a.Digest, a.Source, err)
+		}
+		if is != arch {
+			return fmt.Errorf("%w: UKI %s of %s is a program for %s, and the machine is %s", artifact.ErrNoPlatform, a.Digest, a.Source, is, arch)
+		}
+	}
+	return nil
 }
 
 // fetchURL pulls a UKI from a URL; one that was pinned stays what it was.

@@ -114,7 +114,7 @@ func (s *fakeStore) Pull(ctx context.Context, a boot.Artifact, _ artifact.Creden
 	defer s.mu.Unlock()
 	s.pulls[a.Digest]++
 	if err := s.fails[string(a.Digest)]; err != nil {
-		return err
+		return fmt.Errorf("pulling %s %s: %w", a.Role, a.Digest, err)
 	}
 	s.has[a.Digest] = true
 	return nil

@@ -70,6 +70,10 @@ type Options struct {
 	// Changed returns a channel of configs to look at again because another
 	// config or a namespace changed; it is called once for each Setup.
 	Changed func() <-chan event.GenericEvent
+	// MadeFor says which architecture a UKI in the store really is for, whatever
+	// its image claims; an error is taken for one that passes. Without it, images
+	// are believed.
+	MadeFor func(ctx context.Context, d boot.Digest) (boot.Architecture, error)
 	// ArtifactURL says where the operator serves an artifact of an image, which
 	// is named without tag and digest, or not at all for a foreign UKI. Optional.
 	ArtifactURL func(image string, a boot.Artifact) string
@@ -177,7 +181,10 @@ func setupOne(mgr ctrl.Manager, name string, r *reconciler, wake *wakers) error 
 	c, err := controller.New(name, mgr, controller.Options{
 		Reconciler:              r,
 		MaxConcurrentReconciles: 8,
-		RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](500*time.Millisecond, time.Minute),
+		// The priority queue of controller-runtime 0.24 can hang when it is shut
+		// down (its issue 3538), and a lost lease would then cost half a minute.
+		UsePriorityQueue: new(bool),
+		RateLimiter:      workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](500*time.Millisecond, time.Minute),
 	})
 	if err != nil {
 		return err

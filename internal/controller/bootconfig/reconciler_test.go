@@ -3,6 +3,7 @@ package bootconfig
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -171,7 +172,7 @@ func TestBadInput(t *testing.T) {
 		{"unauthorized", nil, fails(artifact.ErrUnauthorized), artifacts, v1alpha1.ReasonUnauthorized, imageTag, pending},
 		{"registry down", nil, fails(errors.New("connection refused")), artifacts, v1alpha1.ReasonRegistryError, "connection refused", pending},
 		{"too large", nil, fails(artifact.ErrTooLarge), artifacts, v1alpha1.ReasonArtifactTooLarge, imageTag, failed},
-		{"disk full", nil, func(f *fixture) { f.store.fails[string(ukiDigest)] = artifact.ErrFull }, artifacts, v1alpha1.ReasonStoreFull, "pulling UKI sha256:aaaa", pending},
+		{"disk full", nil, func(f *fixture) { f.store.fails[string(ukiDigest)] = artifact.ErrFull }, artifacts, v1alpha1.ReasonStoreFull, ": pulling UKI sha256:aaaa", pending},
 		{"lying registry", nil, func(f *fixture) { f.store.fails[string(ukiDigest)] = artifact.ErrDigestMismatch }, artifacts, v1alpha1.ReasonDigestMismatch, "sha256:aaaa", failed},
 		{"not a UKI", nil, func(f *fixture) {
 			f.store.fails[string(ukiDigest)] = fmt.Errorf("%w: it is a gzip file", artifact.ErrNotAUKI)
@@ -202,6 +203,7 @@ func TestBadInput(t *testing.T) {
 			got := f.shows(m, c.cond, isFalse, c.reason)
 			assert.Contains(t, got.Message, c.message)
 			assert.NotContains(t, fmt.Sprint(m.Status), "hunter2")
+			assert.LessOrEqual(t, strings.Count(got.Message, "pulling "), 1, "nothing is said twice: %s", got.Message)
 			f.shows(m, v1alpha1.ConditionReady, isFalse, c.reason)
 			assert.Equal(t, c.state, m.Status.State)
 			assert.Len(t, m.Status.Conditions, 4, "every condition is always there")

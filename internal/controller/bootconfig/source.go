@@ -10,9 +10,7 @@ import (
 	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/controller/priorityqueue"
 	"sigs.k8s.io/controller-runtime/pkg/event"
-	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
@@ -107,35 +105,22 @@ func (w *watch) WaitForSync(ctx context.Context) error {
 func (w *watch) String() string { return fmt.Sprintf("watch of %T", w.object) }
 
 func (w *watch) handler(q queue) toolscache.ResourceEventHandler {
-	add := func(obj any, priority int) {
+	add := func(obj any) {
 		if d, ok := obj.(toolscache.DeletedFinalStateUnknown); ok {
 			obj = d.Obj
 		}
-		o, ok := obj.(client.Object)
-		if !ok {
-			return
+		if o, ok := obj.(client.Object); ok {
+			q.Add(reconcile.Request{NamespacedName: client.ObjectKeyFromObject(o)})
 		}
-		req := reconcile.Request{NamespacedName: client.ObjectKeyFromObject(o)}
-		if pq, ok := q.(priorityqueue.PriorityQueue[reconcile.Request]); ok {
-			pq.AddWithOpts(priorityqueue.AddOpts{Priority: &priority}, req)
-			return
-		}
-		q.Add(req)
 	}
-	return toolscache.ResourceEventHandlerDetailedFuncs{
-		AddFunc: func(obj any, initial bool) {
-			if initial {
-				add(obj, handler.LowPriority) // what changes now comes before what there was
-				return
-			}
-			add(obj, 0)
-		},
+	return toolscache.ResourceEventHandlerFuncs{
+		AddFunc: add,
 		UpdateFunc: func(before, after any) {
 			if concerns(before, after) {
-				add(after, 0)
+				add(after)
 			}
 		},
-		DeleteFunc: func(obj any) { add(obj, 0) },
+		DeleteFunc: add,
 	}
 }
 
