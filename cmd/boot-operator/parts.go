@@ -101,6 +101,7 @@ func (p *parts) buildObserver(context.Context) (err error) {
 		Client:     p.cluster.GetClient(),
 		Reader:     p.cluster.GetAPIReader(),
 		Dir:        filepath.Join(p.settings.artifactDir, "journal"),
+		QPS:        500,                                            // a whole room that boots at once is known to the other replicas within seconds
 		Recorder:   p.cluster.GetEventRecorderFor("boot-operator"), //nolint:staticcheck // events of both APIs reach the same readers
 		Registerer: metrics.Registry,
 		Logger:     p.logger.WithName("observer"),

@@ -45,6 +45,9 @@ func (r *reconciler) provable(cfg v1alpha1.Config, machine boot.Machine) error {
 	}
 	ref := cfg.Common().IgnitionSecretRef
 	secret := ref != nil && ref.Name != ""
+	if len(machine.Addrs) == 0 && minimum <= boot.Address && countsDeliveries(cfg) {
+		return phase.Terminal(v1alpha1.ReasonNoPathNamesThisMachine, errors.New("bootPolicy Once counts what is delivered to the proven machine, and no IP address is listed that proves it: add one to spec.networkIdentifiers, or set spec.bootPolicy to Always"))
+	}
 	switch {
 	case minimum == boot.Claimed:
 		return phase.Done(v1alpha1.ReasonIdentifiedByClaim, "minimumProof is Claimed: whoever says this machine's UUID or MAC address gets what it gets, secrets too").Warn()
@@ -56,6 +59,13 @@ func (r *reconciler) provable(cfg v1alpha1.Config, machine boot.Machine) error {
 		return phase.Done(v1alpha1.ReasonIdentifiable, "known by what a trusted DHCP server says of it")
 	}
 	return phase.Terminal(v1alpha1.ReasonNoPathNamesThisMachine, errors.New(noPath(secret, r.TrustedDHCP)))
+}
+
+// countsDeliveries says whether a config may boot its machine only once over
+// HTTP. What is fetched by digest, from an address that nobody lists, is public
+// and counted for nobody.
+func countsDeliveries(cfg v1alpha1.Config) bool {
+	return cfg.Kind() == v1alpha1.KindHTTPBootConfig && cfg.Common().BootPolicy == v1alpha1.BootPolicyOnce
 }
 
 // noPath says how to fix a config that only has a MAC address or a UUID.

@@ -155,6 +155,9 @@ func TestBadInput(t *testing.T) {
 		{"bad identifiers", identifiers("10.0.0.5", "10.0.0.999", "01:00:5e:00:00:01"), nil, identity, v1alpha1.ReasonInvalidIdentity, "10.0.0.999", failed},
 		{"placeholder", func(c *v1alpha1.HTTPBootConfig) { c.Spec.SystemUUID = "00000000-0000-0000-0000-000000000000" }, nil, identity, v1alpha1.ReasonInvalidIdentity, "placeholder", failed},
 		{"MAC alone", identifiers("52:54:00:aa:bb:01"), nil, identity, v1alpha1.ReasonNoPathNamesThisMachine, "--trusted-dhcp", failed},
+		{"Once that cannot be counted", func(c *v1alpha1.HTTPBootConfig) {
+			c.Spec.NetworkIdentifiers, c.Spec.MinimumProof, c.Spec.BootPolicy = []string{"52:54:00:aa:bb:01"}, "Claimed", v1alpha1.BootPolicyOnce
+		}, nil, identity, v1alpha1.ReasonNoPathNamesThisMachine, "set spec.bootPolicy to Always", failed},
 		{"proof nobody gives", func(c *v1alpha1.HTTPBootConfig) { c.Spec.MinimumProof = "BMC" }, nil, identity, v1alpha1.ReasonNoPathNamesThisMachine, "minimumProof is BMC", failed},
 		{"namespace", nil, func(f *fixture) { f.claims.forbidden[f.ns] = true }, identity, v1alpha1.ReasonNamespaceMayNotClaim, "may not claim machines", failed},
 		{"conflict", nil, func(f *fixture) {
