@@ -10,7 +10,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -24,7 +23,6 @@ import (
 
 	"github.com/boot-operator/boot-operator/api/v1alpha1"
 	"github.com/boot-operator/boot-operator/internal/boot"
-	"github.com/boot-operator/boot-operator/test/registry"
 )
 
 // TestEveryMistakeAtOnce makes every mistake at once, to one operator, and holds that each
@@ -43,7 +41,6 @@ func TestEveryMistakeAtOnce(t *testing.T) {
 	damaged, tokened, cancelled := s.machine("damaged", small), s.machine("tokened", image), s.machine("cancelled", image)
 	arm64 := s.machine("arm64", image)
 	arm64.Spec.Architecture = v1alpha1.ArchitectureARM64
-	cdn := s.cdn()
 	key := bytes.Repeat([]byte("k"), 32)
 	s.create(s.objects[:2]...)
 	s.create(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "tokens"}, Data: map[string][]byte{"key-1": key}})
@@ -73,7 +70,6 @@ func TestEveryMistakeAtOnce(t *testing.T) {
 		require.Equal(t, digestOf(arm64UKI), s.get(arm64.address, "/httpboot").digest())
 		requireHealthy(t)
 	})
-	t.Run("redirect-to-a-CDN", func(t *testing.T) { cdn.check(t, s) })
 	t.Run("truncated-on-disk", func(t *testing.T) { s.truncate(t, damaged); requireHealthy(t) })
 	t.Run("cancelled-download", func(t *testing.T) { s.cancel(t, cancelled); requireHealthy(t) })
 	t.Run("slow-client", func(t *testing.T) { idle(t); requireHealthy(t) })
@@ -81,52 +77,6 @@ func TestEveryMistakeAtOnce(t *testing.T) {
 	t.Run("metrics-name-nobody", func(t *testing.T) { s.requireAnonymousMetrics(t) })
 	require.Equal(t, 1, s.good.Count("GET", digestOf(uki)), "all these boots, of three machines, are one pull")
 	t.Run("asked-to-stop", func(t *testing.T) { s.stop(t, healthy, digestOf(uki)) })
-}
-
-// redirected is a registry that wants credentials, and sends clients to a CDN
-// that must not see them.
-type redirected struct {
-	cdn     *registry.Server
-	machine machine
-}
-
-// cdn returns nil where this host has no address but loopback.
-func (s *site) cdn() *redirected {
-	s.t.Helper()
-	addresses, err := net.InterfaceAddrs()
-	require.NoError(s.t, err)
-	for _, a := range addresses {
-		p, err := netip.ParsePrefix(a.String())
-		if err != nil || !p.Addr().IsGlobalUnicast() {
-			continue
-		}
-		cdn, err := registry.Serve(net.JoinHostPort(p.Addr().String(), "0"), registry.Options{}) // no flag names it
-		if err != nil {
-			continue
-		}
-		s.t.Cleanup(func() { _ = cdn.Close() })
-		ukis := map[string][]byte{"amd64": s.uki("amd64", 1<<20)}
-		s.publish(cdn, "os/image", ukis)
-		origin := s.serve("127.0.0.1", registry.Options{Auth: registry.Basic, Username: "u", Password: "p-" + marker})
-		m := s.machine("cdn", s.publish(origin, "os/image", ukis))
-		origin.Set(registry.Faults{RedirectTo: cdn.URL})
-		m.Spec.PullSecretRef = s.pullSecret("cdn", origin.Host, "u", "p-"+marker)
-		return &redirected{cdn, m}
-	}
-	return nil
-}
-
-func (r *redirected) check(t *testing.T, s *site) {
-	if r == nil {
-		t.Skip("SKIPPED: a CDN needs an address that is not loopback")
-	}
-	s.shows(t, "cdn", v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
-	require.Equal(t, 200, s.get(r.machine.address, "/httpboot").code)
-	require.NotEmpty(t, r.cdn.Requests())
-	for _, q := range r.cdn.Requests() {
-		require.Empty(t, q.Authorization)
-		require.Empty(t, q.Referer)
-	}
 }
 
 // truncate damages a blob on disk behind the operator's back: no machine gets

@@ -22,8 +22,13 @@ type siteRegistry struct {
 
 func (s *site) registry() *siteRegistry {
 	s.t.Helper()
-	l := s.network.Listen("tcp", "127.0.0.1:0")
-	r := &siteRegistry{Registry: registry.New(registry.Options{}), t: s.t, host: l.Addr().String(), digests: map[string]string{}}
+	return s.registryAt("127.0.0.1:0", registry.Options{})
+}
+
+func (s *site) registryAt(address string, o registry.Options) *siteRegistry {
+	s.t.Helper()
+	l := s.network.Listen("tcp", address)
+	r := &siteRegistry{Registry: registry.New(o), t: s.t, host: l.Addr().String(), digests: map[string]string{}}
 	server := &http.Server{Handler: r.Registry, ReadHeaderTimeout: 10 * time.Second}
 	go func() { _ = server.Serve(l) }()
 	s.t.Cleanup(func() { _ = server.Close() })

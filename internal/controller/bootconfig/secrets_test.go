@@ -135,6 +135,7 @@ func TestEverySecretIsPolledOnceInAPeriodAtAnEvenPace(t *testing.T) {
 	const n = 90
 	c := clocktesting.NewFakeClock(time.Now())
 	s, reader, woken := pollFixture(t, n, c, Options{SecretPollPeriod: 45 * time.Second, SecretPollBudget: 20})
+	<-s.grown // or the first round leaves a timer behind that nobody waits for
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	go func() { _ = s.poll(ctx) }()
