@@ -13,13 +13,17 @@ import (
 // A disk that is full before the budget is: the error says so, nothing is left
 // behind, and with room again the pull succeeds.
 func TestAFullDisk(t *testing.T) {
+	cannot := t.Skipf
+	if os.Getenv("CI") == "true" {
+		cannot = t.Fatalf // skipped everywhere, it protects nothing
+	}
 	if os.Geteuid() != 0 {
-		t.Skip("SKIPPED: mounting a small disk needs root")
+		cannot("SKIPPED: mounting a small disk needs root")
 	}
 	reg := serve(t, registry.Options{})
 	o := options(t, reg)
 	if err := syscall.Mount("tmpfs", o.Dir, "tmpfs", 0, "size=2m"); err != nil {
-		t.Skipf("SKIPPED: no mount of a small disk here: %s", err)
+		cannot("SKIPPED: no mount of a small disk here: %s", err)
 	}
 	t.Cleanup(func() { require.NoError(t, syscall.Unmount(o.Dir, syscall.MNT_DETACH)) })
 	s := open(t, o)
