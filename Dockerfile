@@ -9,16 +9,22 @@ COPY internal internal
 ARG TARGETOS TARGETARCH VERSION=dev
 RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
     CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH \
-    go build -trimpath -ldflags "-s -w -X main.version=$VERSION" -o /out/boot-operator ./cmd/boot-operator \
+    go build -trimpath -ldflags "-s -w -X main.version=$VERSION" -o /out/ ./cmd/... \
     # The directory of the artifact store, for those who mount no volume there.
     && mkdir -p /out/store
+
+# The network boot programs that machines are given over TFTP. They are programs
+# for the machines, whatever this image runs on.
+FROM --platform=$BUILDPLATFORM debian:12-slim AS ipxe
+RUN apt-get update && apt-get install -y --no-install-recommends ipxe
 
 FROM gcr.io/distroless/static-debian12:nonroot
 LABEL org.opencontainers.image.source=https://github.com/boot-operator/boot-operator \
       org.opencontainers.image.licenses=Apache-2.0
-COPY --from=build /out/boot-operator /boot-operator
+COPY --from=build /out/boot-operator /out/bootctl /
+COPY --from=ipxe /usr/lib/ipxe/ipxe.efi /usr/lib/ipxe/snponly.efi /usr/lib/ipxe/undionly.kpxe /usr/lib/ipxe/
 COPY --from=build --chown=65532:65532 /out/store /var/lib/boot-operator
 USER 65532:65532
-# boot, boot over TLS, images, metrics, probes
-EXPOSE 8082 8443 8083 8080 8081
+# boot, boot over TLS, images, metrics, probes; with --netboot-interface DHCP, TFTP, PXE
+EXPOSE 8082 8443 8083 8080 8081 67/udp 69/udp 4011/udp
 ENTRYPOINT ["/boot-operator"]

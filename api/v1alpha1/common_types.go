@@ -67,18 +67,23 @@ type Artifact struct {
 }
 
 // BootStageName names a step of a boot that the server sees.
-// +kubebuilder:validation:Enum=IPXEScript;UKI;Ignition
+// +kubebuilder:validation:Enum=IPXEScript;UKI;Ignition;CloudInit
 type BootStageName string
 
 // BootStage is what the server saw of one step of the last boot.
 type BootStage struct {
-	// name of the step: IPXEScript, UKI or Ignition.
+	// name of the step: IPXEScript, UKI, Ignition or CloudInit.
 	Name BootStageName `json:"name"`
 	// attempt is the number of the boot attempt in which this was seen.
 	Attempt int64 `json:"attempt"`
 	// clientAddress is the IP address that asked.
 	// +kubebuilder:validation:MaxLength=64
 	ClientAddress string `json:"clientAddress,omitempty"`
+	// proof is how the machine was identified: BMC, Relay, Proxy, Address or
+	// Claimed.
+	// +optional
+	// +kubebuilder:validation:MaxLength=16
+	Proof string `json:"proof,omitempty"`
 	// startedTime is when the first delivery of this attempt began.
 	StartedTime *metav1.MicroTime `json:"startedTime,omitempty"`
 	// completedTime is when the first complete delivery of this attempt ended.
@@ -107,6 +112,45 @@ type BootServed struct {
 	ClientAddress string `json:"clientAddress,omitempty"`
 	// time of the commit.
 	Time metav1.MicroTime `json:"time"`
+}
+
+// RelayPort is where a DHCP relay that the operator trusts sees the machine.
+type RelayPort struct {
+	// attempt in which it was seen there first.
+	Attempt int64 `json:"attempt"`
+	// relayAddress is the relay's IP address (giaddr).
+	// +kubebuilder:validation:MaxLength=64
+	RelayAddress string `json:"relayAddress"`
+	// circuitID names the port (RFC 3046, sub-option 1), in hexadecimal digits
+	// after 0x where it is not printable.
+	// +optional
+	// +kubebuilder:validation:MaxLength=512
+	CircuitID string `json:"circuitID,omitempty"`
+	// remoteID names the switch (RFC 3046, sub-option 2), written likewise.
+	// +optional
+	// +kubebuilder:validation:MaxLength=512
+	RemoteID string `json:"remoteID,omitempty"`
+}
+
+// BootOffer is the last boot that the operator offered over DHCP.
+type BootOffer struct {
+	// attempt that the offered boot would belong to.
+	Attempt int64 `json:"attempt"`
+	// time of the first such offer.
+	Time metav1.MicroTime `json:"time"`
+	// macAddress that asked.
+	// +kubebuilder:validation:MaxLength=17
+	MACAddress string `json:"macAddress"`
+	// firmware that asked, such as "x86-64 UEFI HTTP" or "x86 BIOS".
+	// +optional
+	// +kubebuilder:validation:MaxLength=64
+	Firmware string `json:"firmware,omitempty"`
+}
+
+// BootArmed says that a machine's BMC was told what to boot.
+type BootArmed struct {
+	// attempt that the URL in the BMC is for.
+	Attempt int64 `json:"attempt"`
 }
 
 // BootStatus is what the operator knows of the machine's boots.
@@ -143,6 +187,18 @@ type BootStatus struct {
 	// served is the commit of the one delivery of a bootPolicy of Once.
 	// +optional
 	Served *BootServed `json:"served,omitempty"`
+	// offer is the last boot that the operator offered over DHCP.
+	// +optional
+	Offer *BootOffer `json:"offer,omitempty"`
+	// relayPort is where a trusted DHCP relay sees the machine. Nothing is offered
+	// at another port until a change of spec or the annotation
+	// boot.ironcore.dev/request-boot opens an attempt.
+	// +optional
+	RelayPort *RelayPort `json:"relayPort,omitempty"`
+	// armed says that the machine's BMC was told what to boot: until that attempt
+	// is over nothing is offered over DHCP beside it.
+	// +optional
+	Armed *BootArmed `json:"armed,omitempty"`
 	// secretAddress is the IP address that fetched this attempt's secret first;
 	// no other address gets it.
 	// +optional
@@ -167,8 +223,9 @@ type ConfigStatus struct {
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 	// conditions: ArtifactsReady, IgnitionValid, Identifiable and Ready say what
-	// the operator made of the spec; UKIFetched, IPXEScriptFetched and
-	// IgnitionDataFetched say what the machine fetched.
+	// the operator made of the spec; UKIFetched, IPXEScriptFetched,
+	// IgnitionDataFetched and CloudInitDataFetched say what the machine fetched;
+	// ClientAddressAmbiguous and ForeignBootOffer, what was in its way.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -187,18 +244,33 @@ type ConfigStatus struct {
 // SecretReference names a Secret in the same namespace.
 type SecretReference = corev1.LocalObjectReference
 
+// PausedAnnotation, with any value, makes the operator leave a config alone: it
+// is neither reconciled nor served.
+const PausedAnnotation = "boot.ironcore.dev/paused"
+
 // RequestBootAnnotation opens a new boot attempt whenever its value changes.
 const RequestBootAnnotation = "boot.ironcore.dev/request-boot"
 
 // The keys of Secrets that a config names.
 const (
-	// SecretKeyIgnition holds the Ignition or Butane document.
+	// SecretKeyIgnition holds the Ignition or Butane document, or the user data.
 	SecretKeyIgnition = "ignition"
-	// SecretKeyFormat says how to read it: "fcos" means Butane; anything else
-	// means Ignition JSON.
+	// SecretKeyValue is what Cluster API's bootstrap providers call the same.
+	SecretKeyValue = "value"
+	// SecretKeyFormat says how to read it: "fcos" means Butane, "cloud-config"
+	// user data for cloud-init; anything else means Ignition JSON.
 	SecretKeyFormat = "format"
+	// SecretKeyUserData holds user data for cloud-init, where it is not under
+	// SecretKeyIgnition or SecretKeyValue.
+	SecretKeyUserData = "user-data"
+	// SecretKeyVendorData and SecretKeyNetworkConfig hold the optional files of
+	// cloud-init's NoCloud data source.
+	SecretKeyVendorData    = "vendor-data"
+	SecretKeyNetworkConfig = "network-config"
 	// SecretKeyIPXEScript holds an iPXE script.
 	SecretKeyIPXEScript = "ipxe-script"
 	// FormatButane is the value of SecretKeyFormat for Butane of any variant.
 	FormatButane = "fcos"
+	// FormatCloudConfig is the value of SecretKeyFormat for cloud-init.
+	FormatCloudConfig = "cloud-config"
 )

@@ -1,6 +1,7 @@
 package v1alpha1
 
-// The conditions of both kinds. All but ClientAddressAmbiguous are good when True.
+// The conditions of both kinds. All but ClientAddressAmbiguous and
+// ForeignBootOffer are good when True.
 const (
 	ConditionReady          = "Ready"
 	ConditionArtifactsReady = "ArtifactsReady"
@@ -10,10 +11,14 @@ const (
 	ConditionUKIFetched          = "UKIFetched"
 	ConditionIPXEScriptFetched   = "IPXEScriptFetched"
 	ConditionIgnitionDataFetched = "IgnitionDataFetched"
+	ConditionCloudInitFetched    = "CloudInitDataFetched"
 
 	// ConditionClientAddressAmbiguous: requests for several machines came from
 	// this machine's address, so the address proves nothing in this attempt.
 	ConditionClientAddressAmbiguous = "ClientAddressAmbiguous"
+	// ConditionForeignBootOffer: in this attempt another DHCP server offered the
+	// machine a boot, and firmware prefers that to an offer beside it.
+	ConditionForeignBootOffer = "ForeignBootOffer"
 )
 
 // The reasons of conditions and events.
@@ -22,6 +27,8 @@ const (
 	ReasonProgressing = "Progressing"
 	// ReasonFailed is for what has no reason of its own; it is tried again.
 	ReasonFailed = "Failed"
+	// ReasonPaused is for a config with the annotation boot.ironcore.dev/paused.
+	ReasonPaused = "Paused"
 
 	ReasonArtifactsVerified  = "ArtifactsVerified"
 	ReasonDefaultImage       = "DefaultImage"
@@ -41,6 +48,7 @@ const (
 	ReasonPullSecretInvalid  = "PullSecretInvalid"
 
 	ReasonIgnitionValid    = "IgnitionValid"
+	ReasonCloudConfig      = "CloudConfig"
 	ReasonNoIgnition       = "NoIgnition"
 	ReasonIgnitionInvalid  = "IgnitionInvalid"
 	ReasonSecretNotFound   = "SecretNotFound"
@@ -61,7 +69,18 @@ const (
 	ReasonIPXEScriptIncomplete    = "IPXEScriptDeliveryIncomplete"
 	ReasonIgnitionDataDelivered   = "IgnitionDataDelivered"
 	ReasonIgnitionDeliveryStarted = "IgnitionDeliveryIncomplete"
+	ReasonCloudInitDelivered      = "CloudInitDataDelivered"
+	ReasonCloudInitIncomplete     = "CloudInitDeliveryIncomplete"
 	ReasonNewAttempt              = "NewAttempt"
 	ReasonAttemptOpened           = "AttemptOpened"
 	ReasonSecretContested         = "SecretContested"
+
+	ReasonScriptInvalid    = "ScriptInvalid"
+	ReasonTemplateInvalid  = "TemplateInvalid"
+	ReasonArgumentInvalid  = "KernelArgumentInvalid"
+	ReasonBootOffered      = "BootOffered"
+	ReasonForeignBootOffer = "ForeignBootOffer"
+	ReasonNoForeignOffer   = "NoForeignBootOffer"
+	ReasonNoBootProgram    = "NoBootProgram"
+	ReasonRelayPortChanged = "RelayPortChanged"
 )

@@ -48,8 +48,8 @@ type HTTPBootConfigSpec struct {
 	// +optional
 	PullSecretRef *corev1.LocalObjectReference `json:"pullSecretRef,omitempty"`
 	// ignitionSecretRef names a Secret in the same namespace whose key "ignition"
-	// holds the machine's Ignition document, or Butane if its key "format" is
-	// "fcos".
+	// holds the machine's Ignition document, Butane if its key "format" is "fcos",
+	// or user data for cloud-init if that is "cloud-config".
 	// +optional
 	IgnitionSecretRef *corev1.LocalObjectReference `json:"ignitionSecretRef,omitempty"`
 	// bootPolicy says how often the machine may boot this: Always, for a diskless

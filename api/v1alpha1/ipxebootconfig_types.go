@@ -70,15 +70,22 @@ type IPXEBootConfigSpec struct {
 	// +kubebuilder:validation:MaxItems=64
 	// +kubebuilder:validation:items:MaxLength=256
 	// +kubebuilder:validation:XValidation:rule="self.all(a, a.matches('^[!-~]+$'))",message="every kernelArgument must be one argument of printable ASCII without spaces"
+	// +kubebuilder:validation:XValidation:rule="self.all(a, !a.contains('${'))",message="no kernelArgument may contain ${, which iPXE would expand"
 	KernelArguments []string `json:"kernelArguments,omitempty"`
+	// scriptTemplate takes the place of the operator's iPXE script template for
+	// this machine. It begins with #!ipxe; what it can use is in docs/ipxe.md.
+	// +optional
+	// +kubebuilder:validation:MaxLength=16384
+	// +kubebuilder:validation:XValidation:rule="self == '' || self.startsWith('#!ipxe')",message="a scriptTemplate begins with #!ipxe"
+	ScriptTemplate string `json:"scriptTemplate,omitempty"`
 	// ipxeServerURL is not used any more.
 	// Deprecated: the operator knows its own address.
 	// +optional
 	// +kubebuilder:validation:MaxLength=2048
 	IPXEServerURL string `json:"ipxeServerURL,omitempty"`
 	// ignitionSecretRef names a Secret in the same namespace whose key "ignition"
-	// holds the machine's Ignition document, or Butane if its key "format" is
-	// "fcos".
+	// holds the machine's Ignition document, Butane if its key "format" is "fcos",
+	// or user data for cloud-init if that is "cloud-config".
 	// +optional
 	IgnitionSecretRef *corev1.LocalObjectReference `json:"ignitionSecretRef,omitempty"`
 	// ipxeScriptSecretRef names a Secret in the same namespace whose key

@@ -56,6 +56,7 @@ func flagsPage() []byte {
 	}{
 		{"Servers", o.serverFlags},
 		{"Trust", o.trustFlags},
+		{"Network boot", o.netbootFlags},
 		{"Images", o.artifactFlags},
 		{"Controllers", o.controllerFlags},
 		{"Logging", func(f *pflag.FlagSet) { f.AddFlagSet(o.flags()) }}, // what no other group has

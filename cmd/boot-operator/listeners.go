@@ -4,6 +4,9 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -44,6 +47,28 @@ func (l listener) serve(ctx context.Context) error {
 		return err
 	}
 	return l.server.Serve(ctx, ln, l.handler, l.options)
+}
+
+// literalBootURL is --ipxe-service-url where its host is an IP address, which
+// needs no name server; else the boot server at this address of ours.
+func (s settings) literalBootURL(local netip.Addr) string {
+	if u, err := url.Parse(s.ipxeServiceURL); err == nil {
+		if _, err := netip.ParseAddr(u.Hostname()); err == nil {
+			return s.ipxeServiceURL
+		}
+	}
+	_, port, _ := net.SplitHostPort(s.bootAddress) // checked by settings
+	return "http://" + net.JoinHostPort(local.String(), port)
+}
+
+// handsOutTokens says whether machines are given tokens.
+func (s settings) handsOutTokens() bool {
+	return len(s.netbootInterfaces) > 0 || len(s.dhcp) > 0
+}
+
+// controllersOf returns those of names that --controllers names.
+func (s settings) controllersOf(names ...string) []string {
+	return slices.DeleteFunc(names, func(name string) bool { return !slices.Contains(s.controllers, name) })
 }
 
 // imageURL is where UKI URLs begin: --image-server-url, or else the boot

@@ -22,9 +22,13 @@ import (
 
 // The names that --controllers takes.
 const (
-	controllerHTTP = "httpbootconfig"
-	controllerIPXE = "ipxebootconfig"
+	controllerHTTP       = "httpbootconfig"
+	controllerIPXE       = "ipxebootconfig"
+	controllerServerHTTP = "serverbootconfighttp"
+	controllerServerPXE  = "serverbootconfigpxe"
 )
+
+var controllerNames = []string{controllerHTTP, controllerIPXE, controllerServerHTTP, controllerServerPXE}
 
 // options is every setting of the operator as it was given. It is read once,
 // by settings, and passed on as plain values.
@@ -55,6 +59,13 @@ type options struct {
 	minimumProof          string
 	tokenSecret           string
 
+	netbootInterfaces     []string
+	netbootRelays         []string
+	netbootAnswerEveryone bool
+	ipxeDir               string
+	ipxeTemplateFile      string
+	ipxeTemplateConfigMap string
+
 	defaultImage      string
 	defaultUKIURL     string
 	architecture      string
@@ -76,6 +87,7 @@ type options struct {
 	claimNamespaceSelector string
 	secretWatch            bool
 	secretPollBudget       float64
+	serverBootConfigBoth   bool
 }
 
 // flags returns the operator's flags, bound to o.
@@ -84,6 +96,7 @@ func (o *options) flags() *pflag.FlagSet {
 	f.SortFlags = false
 	o.serverFlags(f)
 	o.trustFlags(f)
+	o.netbootFlags(f)
 	o.artifactFlags(f)
 	o.controllerFlags(f)
 	f.BoolVar(&o.version, "version", false, "print the version and exit")
@@ -94,7 +107,7 @@ func (o *options) flags() *pflag.FlagSet {
 }
 
 func (o *options) serverFlags(f *pflag.FlagSet) {
-	f.StringVar(&o.bootAddress, "boot-server-address", ":8082", "address of the boot server (/httpboot, /ignition, /images) over plain HTTP; 0 switches it off")
+	f.StringVar(&o.bootAddress, "boot-server-address", ":8082", "address of the boot server (/httpboot, /boot.ipxe, /ipxe, /ignition, /cloud-init, /images) over plain HTTP; 0 switches it off")
 	f.StringVar(&o.bootTLSAddress, "boot-server-tls-address", "", "address of the boot server over HTTPS, such as :8443; needs --tls-cert-file and --tls-key-file")
 	f.StringVar(&o.tlsCertFile, "tls-cert-file", "", "PEM certificate chain of the HTTPS boot server; firmware wants RSA, and the IP address of its URL among the names. Read again when it changes")
 	f.StringVar(&o.tlsKeyFile, "tls-key-file", "", "PEM private key that belongs to --tls-cert-file; use it for nothing else")
@@ -116,7 +129,16 @@ func (o *options) trustFlags(f *pflag.FlagSet) {
 	f.StringSliceVar(&o.proxyProtocolFrom, "proxy-protocol-from", nil, "prefixes of TCP balancers whose PROXY protocol v2 header names the client's address")
 	f.StringSliceVar(&o.untrustedClients, "untrusted-clients", nil, "prefixes whose addresses prove nothing, such as a pod network that Node objects do not tell")
 	f.BoolVar(&o.trustClusterAddresses, "trust-cluster-addresses", false, "let the addresses of this cluster's nodes and pods prove a machine's identity; any workload there can then get its secrets")
-	f.StringVar(&o.tokenSecret, "token-secret", "", "name of the Secret with the keys of boot tokens (entries key-<0..255>, at least 32 bytes each; one or two), in the operator's namespace")
+	f.StringVar(&o.tokenSecret, "token-secret", "boot-operator-token-keys", "name of the Secret with the keys of boot tokens (entries key-<0..255>, at least 32 bytes each; one or two), in the operator's namespace; it is made where tokens are handed out (--netboot-interface, --trusted-dhcp) and there is none")
+}
+
+func (o *options) netbootFlags(f *pflag.FlagSet) {
+	f.StringSliceVar(&o.netbootInterfaces, "netboot-interface", nil, "network interfaces on which boots are offered over ProxyDHCP (ports 67 and 4011) and network boot programs over TFTP (port 69), beside the DHCP server that gives addresses; empty: off")
+	f.StringSliceVar(&o.netbootRelays, "netboot-relays", nil, "prefixes of DHCP relays whose requests are answered; requests of other relays are not")
+	f.BoolVar(&o.netbootAnswerEveryone, "netboot-answer-everyone", false, "offer a boot to machines without a config too: every machine on the network that boots from it is then led here, and may boot the default image")
+	f.StringVar(&o.ipxeDir, "ipxe-dir", "/usr/lib/ipxe", "directory of the network boot programs that are served over TFTP, such as snponly.efi and undionly.kpxe")
+	f.StringVar(&o.ipxeTemplateFile, "ipxe-template-file", "", "file with the template of iPXE scripts in place of the built-in one; read again when it changes")
+	f.StringVar(&o.ipxeTemplateConfigMap, "ipxe-template-configmap", "", "name of the ConfigMap, in the operator's namespace, whose key "+templateKey+" holds the template of iPXE scripts in place of the built-in one")
 }
 
 func (o *options) artifactFlags(f *pflag.FlagSet) {
@@ -137,7 +159,8 @@ func (o *options) artifactFlags(f *pflag.FlagSet) {
 
 func (o *options) controllerFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig file; without it KUBECONFIG, the cluster that the operator runs in, or ~/.kube/config")
-	f.StringSliceVar(&o.controllers, "controllers", []string{controllerHTTP, controllerIPXE}, "controllers to run: "+controllerHTTP+", "+controllerIPXE+"; * means all")
+	f.StringSliceVar(&o.controllers, "controllers", controllerNames, "controllers to run: "+strings.Join(controllerNames, ", ")+"; * means all. Those for ServerBootConfigurations wait for metal-operator's CRDs")
+	f.BoolVar(&o.serverBootConfigBoth, "serverbootconfig-both", false, "make both an HTTPBootConfig and an IPXEBootConfig of a ServerBootConfiguration whose image has a UKI and a kernel; without it the UKI is preferred")
 	f.BoolVar(&o.leaderElect, "leader-elect", false, "elect a leader among replicas, the only one whose controllers write; every replica serves")
 	f.StringVar(&o.leaderElectID, "leader-election-id", "boot-operator.boot.ironcore.dev", "name of the Lease of the election")
 	f.StringVar(&o.namespace, "namespace", "", "the operator's own namespace, where its Lease and its Secrets are; without it POD_NAMESPACE or the service account's")
@@ -178,6 +201,7 @@ type settings struct {
 	proxies, dhcp     []netip.Prefix
 	proxyProtocol     []netip.Prefix
 	untrusted         []netip.Prefix
+	relays            []netip.Prefix
 	namespaceSelector labels.Selector
 	mirrors           map[string][]string
 	registryCA        []byte
@@ -196,6 +220,7 @@ func (o options) settings() (settings, error) {
 	s.dhcp = check(c, "trusted-dhcp", o.trustedDHCP, parsePrefixes)
 	s.proxyProtocol = check(c, "proxy-protocol-from", o.proxyProtocolFrom, parsePrefixes)
 	s.untrusted = check(c, "untrusted-clients", o.untrustedClients, parsePrefixes)
+	s.relays = check(c, "netboot-relays", o.netbootRelays, parsePrefixes)
 	s.mirrors = check(c, "registry-mirrors", o.registryMirrors, parseMirrors)
 	s.registryCA = check(c, "registry-ca-file", o.registryCAFile, readOptional)
 	s.registryAuth = check(c, "registry-auth-file", o.registryAuthFile, readOptional)
@@ -230,6 +255,15 @@ func (c *checker) together(o options) {
 	}
 	if o.bootTLSAddress == "" && (o.tlsCertFile != "" || o.tlsKeyFile != "") {
 		fail("--tls-cert-file, --tls-key-file: give --boot-server-tls-address too, such as :8443")
+	}
+	if o.ipxeTemplateFile != "" && o.ipxeTemplateConfigMap != "" {
+		fail("--ipxe-template-file, --ipxe-template-configmap: give one of them")
+	}
+	if len(o.netbootInterfaces) == 0 && (len(o.netbootRelays) > 0 || o.netbootAnswerEveryone) {
+		fail("--netboot-relays, --netboot-answer-everyone: give --netboot-interface too, such as eth0")
+	}
+	if len(o.netbootInterfaces) > 0 && off(o.bootAddress) == "" && o.ipxeServiceURL == "" {
+		fail("--netboot-interface: offers lead to the boot server over plain HTTP, which --boot-server-address switches off; switch it on, or say in --ipxe-service-url where machines reach it")
 	}
 	if o.secretPollBudget <= 0 {
 		fail("--secret-poll-budget: %v is not above 0", o.secretPollBudget)
@@ -304,13 +338,12 @@ func readOptional(path string) ([]byte, error) {
 }
 
 func parseControllers(in []string) ([]string, error) {
-	known := []string{controllerHTTP, controllerIPXE}
 	if slices.Contains(in, "*") {
-		return known, nil
+		return controllerNames, nil
 	}
 	for _, name := range in {
-		if !slices.Contains(known, name) {
-			return nil, fmt.Errorf("%q is not one of %s", name, strings.Join(known, ", "))
+		if !slices.Contains(controllerNames, name) {
+			return nil, fmt.Errorf("%q is not one of %s", name, strings.Join(controllerNames, ", "))
 		}
 	}
 	return in, nil

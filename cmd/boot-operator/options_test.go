@@ -105,7 +105,7 @@ func TestHelpNamesEveryFlagAndEndsWell(t *testing.T) {
 func TestTokenKeysSignWithTheNewestAndAcceptBoth(t *testing.T) {
 	old, young := []byte(strings.Repeat("o", 32)), []byte(strings.Repeat("y", 32))
 	keyring := func(data map[string][]byte) (*boot.Keyring, error) {
-		keys, err := keysFrom(data)
+		keys, err := keysFrom(data, true)
 		if err != nil {
 			return nil, err
 		}
@@ -125,11 +125,11 @@ func TestTokenKeysSignWithTheNewestAndAcceptBoth(t *testing.T) {
 		require.NoError(t, err)
 		return s
 	}
-	_, err = both.Verify(minted(before), boot.AudienceBoot, now)
+	_, err = both.Verify(minted(before), boot.AudienceBoot, netip.Addr{}, now)
 	require.NoError(t, err, "a token of the old key")
-	_, err = after.Verify(minted(both), boot.AudienceBoot, now)
+	_, err = after.Verify(minted(both), boot.AudienceBoot, netip.Addr{}, now)
 	require.NoError(t, err, "the newest key signs")
-	_, err = after.Verify(minted(before), boot.AudienceBoot, now)
+	_, err = after.Verify(minted(before), boot.AudienceBoot, netip.Addr{}, now)
 	require.ErrorIs(t, err, boot.ErrToken, "a key that was removed")
 
 	for _, bad := range []map[string][]byte{
@@ -137,5 +137,35 @@ func TestTokenKeysSignWithTheNewestAndAcceptBoth(t *testing.T) {
 	} {
 		_, err := keyring(bad)
 		require.ErrorIs(t, err, boot.ErrInvalid)
+	}
+}
+
+// Firmware that has no address yet has no name server either, and the port of the
+// image server does not serve boots.
+func TestOffersLeadToALiteralAddressOfTheBootServer(t *testing.T) {
+	local := netip.MustParseAddr("10.0.0.2")
+	for url, want := range map[string]string{
+		"":                             "http://10.0.0.2:8082",
+		"http://boot.example.com:8082": "http://10.0.0.2:8082",
+		"http://10.9.9.9:80":           "http://10.9.9.9:80",
+		"https://[fd00::1]:8443":       "https://[fd00::1]:8443",
+	} {
+		s := settings{options: options{bootAddress: ":8082", ipxeServiceURL: url, imageServerURL: "http://10.0.0.3:8083/httpboot"}}
+		require.Equal(t, want, s.literalBootURL(local), url)
+	}
+}
+
+func TestNetbootFlagsAreCheckedTogether(t *testing.T) {
+	for want, change := range map[string]func(*options){
+		"give --netboot-interface too":       func(o *options) { o.netbootRelays = []string{"10.0.0.1"} },
+		"--boot-server-address switches off": func(o *options) { o.netbootInterfaces, o.bootAddress = []string{"eth0"}, "0" },
+		"give one of them":                   func(o *options) { o.ipxeTemplateFile, o.ipxeTemplateConfigMap = "a", "b" },
+		"is not a prefix":                    func(o *options) { o.netbootInterfaces, o.netbootRelays = []string{"eth0"}, []string{"relay"} },
+	} {
+		o := options{}
+		require.NoError(t, o.flags().Parse(nil))
+		change(&o)
+		_, err := o.settings()
+		require.ErrorContains(t, err, want)
 	}
 }

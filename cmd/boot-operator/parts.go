@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"sync/atomic"
+	"time"
 
 	"github.com/go-logr/logr"
 	"k8s.io/apimachinery/pkg/types"
@@ -17,11 +19,14 @@ import (
 	"github.com/boot-operator/boot-operator/internal/artifact"
 	"github.com/boot-operator/boot-operator/internal/boot"
 	"github.com/boot-operator/boot-operator/internal/controller/bootconfig"
+	"github.com/boot-operator/boot-operator/internal/controller/ironcore"
 	"github.com/boot-operator/boot-operator/internal/httpserver"
 	"github.com/boot-operator/boot-operator/internal/ignition"
 	"github.com/boot-operator/boot-operator/internal/inventory"
+	"github.com/boot-operator/boot-operator/internal/netboot"
 	"github.com/boot-operator/boot-operator/internal/observe"
 	"github.com/boot-operator/boot-operator/internal/prefetch"
+	"github.com/boot-operator/boot-operator/internal/render"
 	"github.com/boot-operator/boot-operator/internal/uki"
 )
 
@@ -37,6 +42,12 @@ type parts struct {
 	prefetch     *prefetch.Prefetch
 	defaultImage *defaultImage
 	tokenKeys    *tokenKeys
+	keyring      *boot.Keyring
+	attempts     boot.Attempts
+	issuer       *boot.Issuer
+	scripts      *render.Scripts
+	ipxeTemplate *ipxeTemplate
+	netboot      *netboot.Server
 	leadership   *leadership
 	listeners    []listener
 	serving      atomic.Bool
@@ -45,7 +56,7 @@ type parts struct {
 // assemble builds the parts and connects them; nothing runs yet.
 func assemble(ctx context.Context, s settings, c cluster.Cluster, logger logr.Logger) (*parts, error) {
 	p := &parts{settings: s, logger: logger, cluster: c}
-	for _, build := range []func(context.Context) error{p.buildStore, p.buildInventory, p.buildObserver, p.buildPrefetch, p.buildServers} {
+	for _, build := range []func(context.Context) error{p.buildStore, p.buildInventory, p.buildObserver, p.buildPrefetch, p.buildTokens, p.buildScripts, p.buildServers, p.buildNetboot} {
 		if err := build(ctx); err != nil {
 			return nil, err
 		}
@@ -126,8 +137,26 @@ func (p *parts) buildPrefetch(ctx context.Context) (err error) {
 
 // setupControllers adds the controllers to a manager, once for each manager.
 func (p *parts) setupControllers(mgr ctrl.Manager) error {
+	return errors.Join(p.setupBootConfig(mgr), p.setupIroncore(mgr))
+}
+
+// setupIroncore adds the controllers of ServerBootConfigurations.
+func (p *parts) setupIroncore(mgr ctrl.Manager) error {
+	return ironcore.Setup(mgr, ironcore.Options{
+		Controllers:     p.settings.controllersOf(controllerServerHTTP, controllerServerPXE),
+		Both:            p.settings.serverBootConfigBoth,
+		Resolver:        p.store,
+		Architecture:    p.settings.arch,
+		Credentials:     p.auth,
+		ResolveInterval: p.settings.resolveInterval,
+		Registerer:      metrics.Registry,
+		Logger:          p.logger.WithName("ironcore"),
+	})
+}
+
+func (p *parts) setupBootConfig(mgr ctrl.Manager) error {
 	return bootconfig.Setup(mgr, bootconfig.Options{
-		Controllers:      p.settings.controllers,
+		Controllers:      p.settings.controllersOf(controllerHTTP, controllerIPXE),
 		Store:            p.store,
 		Claims:           claims{p.inventory},
 		Attempts:         p.observer,
@@ -137,6 +166,8 @@ func (p *parts) setupControllers(mgr ctrl.Manager) error {
 		Architecture:     p.settings.arch,
 		MinimumProof:     p.settings.proof,
 		TrustedDHCP:      len(p.settings.dhcp) > 0,
+		Netboot:          len(p.settings.netbootInterfaces) > 0,
+		NetbootRelays:    len(p.settings.relays) > 0,
 		DefaultImage:     p.settings.defaultImage,
 		Credentials:      p.auth,
 		ResolveInterval:  p.settings.resolveInterval,
@@ -174,18 +205,62 @@ func (c claims) Conflict(cfg v1alpha1.Config) (boot.Ref, string, bool) {
 	return conflict.With, conflict.Identifier, ok
 }
 
-func (p *parts) buildServers(context.Context) error {
-	keyring := &boot.Keyring{}
+// buildTokens makes what hands out and checks tokens.
+func (p *parts) buildTokens(context.Context) error {
+	p.keyring = &boot.Keyring{}
+	p.attempts = p.prefetch.Attempts(p.observer)
+	p.issuer = boot.NewIssuer(p.keyring, p.attempts, time.Now)
 	p.tokenKeys = &tokenKeys{
-		reader: p.cluster.GetAPIReader(), keyring: keyring, logger: p.logger.WithName("tokens"),
+		reader: p.cluster.GetAPIReader(), keyring: p.keyring, logger: p.logger.WithName("tokens"),
 		secret: types.NamespacedName{Namespace: p.settings.namespace, Name: p.settings.tokenSecret},
 	}
+	if p.settings.handsOutTokens() {
+		p.tokenKeys.writer = p.cluster.GetClient()
+	}
+	return nil
+}
+
+// buildScripts makes what renders iPXE scripts.
+func (p *parts) buildScripts(context.Context) error {
+	p.scripts = render.NewScripts()
+	p.ipxeTemplate = &ipxeTemplate{
+		file: p.settings.ipxeTemplateFile, reader: p.cluster.GetAPIReader(), replace: p.scripts.Replace, logger: p.logger.WithName("ipxe-template"),
+		configMap: types.NamespacedName{Namespace: p.settings.namespace, Name: p.settings.ipxeTemplateConfigMap},
+		lastGood:  filepath.Join(p.settings.artifactDir, "template.ipxe"),
+	}
+	return nil
+}
+
+// buildNetboot makes the ProxyDHCP and TFTP servers, where they are asked for.
+func (p *parts) buildNetboot(context.Context) (err error) {
+	if len(p.settings.netbootInterfaces) == 0 {
+		return nil
+	}
+	p.netboot, err = netboot.New(netboot.Options{
+		Source:         p.inventory,
+		Attempts:       p.attempts,
+		Issuer:         p.issuer,
+		Interfaces:     p.settings.netbootInterfaces,
+		Relays:         p.settings.relays,
+		AnswerEveryone: p.settings.netbootAnswerEveryone,
+		BaseURL:        p.settings.literalBootURL,
+		ProgramDir:     p.settings.ipxeDir,
+		Logger:         p.logger.WithName("netboot"),
+		Registerer:     metrics.Registry,
+	})
+	return err
+}
+
+func (p *parts) buildServers(context.Context) error {
 	server, err := httpserver.New(httpserver.Options{
 		Source:            p.inventory,
 		Blobs:             p.prefetch.Blobs(p.store),
 		Secrets:           p.prefetch,
-		Attempts:          p.prefetch.Attempts(p.observer),
-		Keyring:           keyring,
+		Attempts:          p.attempts,
+		Keyring:           p.keyring,
+		Issuer:            p.issuer,
+		Scripts:           p.scripts,
+		BaseURL:           p.settings.ipxeServiceURL,
 		TrustedProxies:    p.settings.proxies,
 		TrustedDHCP:       p.settings.dhcp,
 		ProxyProtocolFrom: p.settings.proxyProtocol,

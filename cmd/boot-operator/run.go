@@ -29,6 +29,9 @@ func run(ctx context.Context, s settings, logger logr.Logger) error {
 	if err != nil {
 		return err
 	}
+	if err := p.ipxeTemplate.Start(ctx); err != nil {
+		return err
+	}
 	return p.run(ctx)
 }
 
@@ -54,6 +57,9 @@ func (p *parts) run(ctx context.Context) error {
 		defer stop()
 		front, ctx := errgroup.WithContext(ctx)
 		front.Go(start(ctx, "servers", afterSync(p.inventory.HasSynced, p.serve)))
+		if p.netboot != nil {
+			front.Go(start(ctx, "netboot", afterSync(p.inventory.HasSynced, p.netboot.Run)))
+		}
 		front.Go(start(ctx, "controllers", afterSync(p.inventory.HasSynced, p.leadership.Run)))
 		return front.Wait()
 	})
@@ -72,6 +78,7 @@ func (p *parts) foundation() map[string]func(context.Context) error {
 		"prefetch":      afterSync(synced, p.prefetch.Run),
 		"default image": afterSync(synced, p.defaultImage.Run),
 		"token keys":    p.tokenKeys.Run,
+		"iPXE template": p.ipxeTemplate.Run,
 		"probes":        p.serveProbes,
 		"metrics":       p.serveMetrics,
 	}

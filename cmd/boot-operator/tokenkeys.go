@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"fmt"
 	"slices"
 	"strconv"
@@ -11,6 +12,8 @@ import (
 
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -20,7 +23,10 @@ import (
 // tokenKeys keeps the keys of boot tokens as a Secret tells them. Keys that
 // cannot be read leave the last good ones in force.
 type tokenKeys struct {
-	reader  client.Reader
+	reader client.Reader
+	// writer makes the Secret where there is none; nil where no tokens are handed
+	// out.
+	writer  client.Writer
 	secret  types.NamespacedName
 	logger  logr.Logger
 	keyring *boot.Keyring
@@ -30,6 +36,10 @@ const (
 	tokenPeriod = time.Minute
 	// tokenRetry is how soon keys are asked for again that could not be read.
 	tokenRetry = 5 * time.Second
+	// tokenSpread is how long after a change of the Secret every replica has read
+	// it: only then does a new key sign.
+	tokenSpread = 2 * tokenPeriod
+	keyBytes    = 32
 )
 
 // Run reads the Secret every minute until ctx ends.
@@ -52,10 +62,16 @@ func (t *tokenKeys) load(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	var s corev1.Secret
-	if err := t.reader.Get(ctx, t.secret, &s); err != nil {
+	err := t.reader.Get(ctx, t.secret, &s)
+	switch {
+	case apierrors.IsNotFound(err) && t.writer == nil:
+		return nil
+	case apierrors.IsNotFound(err):
+		return t.create(ctx)
+	case err != nil:
 		return fmt.Errorf("reading token keys: %w", err)
 	}
-	keys, err := keysFrom(s.Data)
+	keys, err := keysFrom(s.Data, time.Since(lastChange(&s)) >= tokenSpread)
 	if err == nil {
 		err = t.keyring.Replace(keys...)
 	}
@@ -65,9 +81,40 @@ func (t *tokenKeys) load(ctx context.Context) error {
 	return nil
 }
 
-// keysFrom reads entries key-<id>. The key with the highest ID signs; both
-// are accepted, so a rotation adds a key and removes the old one later.
-func keysFrom(data map[string][]byte) ([]boot.TokenKey, error) {
+// create makes the Secret; it is read at the next turn, whichever replica was
+// first.
+func (t *tokenKeys) create(ctx context.Context) error {
+	key := make([]byte, keyBytes)
+	_, _ = rand.Read(key) // never fails (crypto/rand)
+	s := &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Namespace: t.secret.Namespace, Name: t.secret.Name, Labels: map[string]string{"app.kubernetes.io/managed-by": "boot-operator"}},
+		Data:       map[string][]byte{"key-1": key},
+	}
+	err := t.writer.Create(ctx, s)
+	if err != nil && !apierrors.IsAlreadyExists(err) {
+		return fmt.Errorf("making a Secret with a token key: %w", err)
+	}
+	if err == nil {
+		t.logger.Info("made a Secret with a token key", "secret", t.secret)
+	}
+	return t.load(ctx)
+}
+
+// lastChange is when a Secret was written last, as its managed fields tell.
+func lastChange(s *corev1.Secret) time.Time {
+	last := s.CreationTimestamp.Time
+	for _, f := range s.ManagedFields {
+		if f.Time != nil && f.Time.After(last) {
+			last = f.Time.Time
+		}
+	}
+	return last
+}
+
+// keysFrom reads entries key-<id>; the first of the result signs. That is the key
+// with the highest ID once every replica knows it, until then the other: a
+// rotation adds a key, and removes the old one when its tokens have expired.
+func keysFrom(data map[string][]byte, settled bool) ([]boot.TokenKey, error) {
 	var keys []boot.TokenKey
 	for name, secret := range data {
 		id, err := strconv.ParseUint(strings.TrimPrefix(name, "key-"), 10, 8)
@@ -77,5 +124,8 @@ func keysFrom(data map[string][]byte) ([]boot.TokenKey, error) {
 		keys = append(keys, boot.TokenKey{ID: byte(id), Secret: secret})
 	}
 	slices.SortFunc(keys, func(a, b boot.TokenKey) int { return cmp.Compare(b.ID, a.ID) })
+	if !settled {
+		slices.Reverse(keys)
+	}
 	return keys, nil
 }

@@ -28,10 +28,21 @@ type Attempt struct {
 	// SecretAddr is the address that fetched the secret first. Nobody else
 	// gets it in this attempt.
 	SecretAddr netip.Addr
-	// UKIServedAt is the end of the first complete delivery of boot bytes.
-	UKIServedAt time.Time
+	// BootServedAt is the end of the first complete delivery of boot bytes.
+	BootServedAt time.Time
 	// Spent says that the one delivery of a plan that says Once is committed.
 	Spent bool
+	// BootAddr is the address of this attempt's first complete delivery of boot
+	// bytes, or of the first one that began, and BootProof how the machine was
+	// known there. From then on, and only while the attempt is open, that address
+	// names the machine too.
+	BootAddr  netip.Addr
+	BootProof Proof
+	// Armed says that a URL with a token of this attempt was set through the
+	// machine's BMC: no weaker path is offered beside it.
+	Armed bool
+	// Port is where a trusted DHCP relay sees the machine; zero until it did.
+	Port RelayPort
 	// Ambiguous says that requests for several machines came from this
 	// machine's address in this attempt: the address proves nothing any more.
 	Ambiguous bool
@@ -60,19 +71,47 @@ func (a Attempt) Admit(addr netip.Addr, now time.Time) error {
 	return nil
 }
 
+// RelayPort is the port of a switch as a DHCP relay names it (RFC 3046).
+type RelayPort struct {
+	// Relay is the relay's address (giaddr).
+	Relay netip.Addr
+	// Circuit and Remote are the sub-options 1 and 2 of option 82: as text where
+	// they are printable, else in hexadecimal digits after "0x".
+	Circuit, Remote string
+}
+
+// Client is a machine that is proven, as it begins to boot.
+type Client struct {
+	Addr  netip.Addr
+	Proof Proof
+	// Attempt is the one that the client's token is for; 0 without a token.
+	Attempt int64
+}
+
 // Stage is a step of a boot that the server sees.
 type Stage string
 
-// The stages of a boot, and the two things that can go wrong beside them.
+// The stages of a boot, and what happens beside them.
 const (
 	StageIPXEScript Stage = "IPXEScript"
 	StageUKI        Stage = "UKI"
 	StageIgnition   Stage = "Ignition"
+	// StageCloudInit is the delivery of user data to cloud-init.
+	StageCloudInit Stage = "CloudInit"
 	// StageContested: a second address asked for the attempt's secret.
 	StageContested Stage = "SecretContested"
 	// StageAmbiguous: a request for another machine came from this machine's
 	// address.
 	StageAmbiguous Stage = "ClientAddressAmbiguous"
+	// StageOffer: a boot was offered to the machine over DHCP.
+	StageOffer Stage = "BootOffer"
+	// StageForeignOffer: another DHCP server offers the machine a boot.
+	StageForeignOffer Stage = "ForeignBootOffer"
+	// StageNoProgram: the network boot program for this client is missing.
+	StageNoProgram Stage = "NoBootProgram"
+	// StagePortChanged: a relay saw the machine at another port than before, and
+	// nothing was offered there.
+	StagePortChanged Stage = "RelayPortChanged"
 )
 
 // Observation is what the server saw of one machine's boot.
@@ -87,4 +126,12 @@ type Observation struct {
 	Proof    Proof
 	Digest   Digest
 	Time     time.Time
+	// MAC, Firmware and Port are told of offers: the client's MAC address, what
+	// it is ("x86-64 UEFI HTTP", …), and where a relay saw it.
+	MAC      MAC
+	Firmware string
+	Port     RelayPort
+	// Detail completes the message of an event: the URL that a foreign server
+	// offers, the file that is missing.
+	Detail string
 }

@@ -26,7 +26,7 @@ func TestAttemptAdmits(t *testing.T) {
 		{"served to me within the grace", Attempt{Number: 1, OpenedAt: now, SecretServedAt: now.Add(-SecretGrace + time.Nanosecond), SecretAddr: mine}, nil},
 		{"served to me before", Attempt{Number: 1, OpenedAt: now, SecretServedAt: now.Add(-SecretGrace), SecretAddr: mine}, ErrClosed},
 		{"served to another", Attempt{Number: 1, OpenedAt: now, SecretServedAt: now, SecretAddr: other}, ErrContested},
-		{"spent says nothing of secrets", Attempt{Number: 1, OpenedAt: now, Spent: true, UKIServedAt: now}, nil},
+		{"spent says nothing of secrets", Attempt{Number: 1, OpenedAt: now, Spent: true, BootServedAt: now}, nil},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

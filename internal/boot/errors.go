@@ -20,6 +20,10 @@ var (
 	ErrSpent = errors.New("the one delivery of this boot attempt is spent")
 	// ErrClosed: the machine is proven, but its attempt is closed.
 	ErrClosed = errors.New("the boot attempt is closed")
+	// ErrUnproven: the proof is weaker than what the plan asks for.
+	ErrUnproven = errors.New("the machine is not proven enough")
+	// ErrArmed: a URL that was set through the machine's BMC is in force.
+	ErrArmed = errors.New("a boot that was set through the BMC is in force")
 	// ErrContested: another address has fetched this attempt's secret.
 	ErrContested = errors.New("another address fetched the secret of this boot attempt")
 )

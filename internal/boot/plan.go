@@ -73,6 +73,9 @@ type Machine struct {
 	MACs         []MAC
 	Addrs        []netip.Addr
 	Architecture Architecture
+	// Labels are what the machine said of itself when it asked for its script:
+	// nothing that proves anything. Sources leave them empty.
+	Labels map[string]string
 }
 
 // Ref names the API object that a plan was made from.
@@ -88,9 +91,14 @@ type Plan struct {
 	Object    Ref
 	Machine   Machine
 	Artifacts []Artifact
-	// ForeignURL is a UKI that is not in the store. It is only told to those
-	// who ask for JSON: no firmware follows a redirect.
-	ForeignURL string
+	// Foreign are URLs, by role, of what is not in the store. That of a UKI is
+	// only told to those who ask for JSON, since no firmware follows a redirect;
+	// iPXE fetches the others itself.
+	Foreign map[Role]string
+	// KernelArguments are added to the kernel's command line of a script.
+	KernelArguments []string
+	// ScriptTemplate takes the place of the operator's template; see render.
+	ScriptTemplate string
 	// Image is the image reference as the user wrote it, without digest or
 	// tag; it is part of compatibility URLs.
 	Image  string
@@ -99,6 +107,11 @@ type Plan struct {
 	MinimumProof Proof
 	// HasIgnition says whether the plan names an Ignition document.
 	HasIgnition bool
+	// HasCloudInit says the same of user data for cloud-init.
+	HasCloudInit bool
+	// HasScript says that the machine has an iPXE script of its own, which may
+	// hold secrets.
+	HasScript bool
 	// NotReady says why the plan cannot be served; empty when it can.
 	NotReady string
 	// Attempt is the boot attempt as the API object told it last.

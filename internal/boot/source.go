@@ -18,6 +18,10 @@ type Source interface {
 	ByUUID(uuid UUID) ([]*Plan, error)
 	// ByMAC finds a machine by any of its MAC addresses.
 	ByMAC(mac MAC) ([]*Plan, error)
+	// ByBootAddr finds the plan whose present attempt was booted at this address,
+	// the latest where several were; see Attempt.BootAddr. Whether the attempt is
+	// still open, and whether that is proof enough, is for the caller to see.
+	ByBootAddr(addr netip.Addr) (*Plan, error)
 	// ByObject finds a plan by the UID of its API object.
 	ByObject(uid string) (*Plan, error)
 	// PublicArtifact finds a digest that a ready plan names.
@@ -41,6 +45,18 @@ type Secrets interface {
 	// ErrNotFound when the plan names none, and ErrUnavailable when the API
 	// server is out of reach, the Secret is gone or its content is invalid.
 	Ignition(ctx context.Context, p *Plan) ([]byte, error)
+	// CloudInit returns the machine's user data. Its errors are those of
+	// Ignition.
+	CloudInit(ctx context.Context, p *Plan) (CloudInit, error)
+	// Script returns the machine's own iPXE script. Its errors are those of
+	// Ignition.
+	Script(ctx context.Context, p *Plan) ([]byte, error)
+}
+
+// CloudInit is what the NoCloud data source of cloud-init asks for. VendorData
+// and NetworkConfig may be empty.
+type CloudInit struct {
+	UserData, VendorData, NetworkConfig []byte
 }
 
 // Attempts knows and records how machines boot. Nothing but Commit and Refresh
@@ -49,11 +65,17 @@ type Attempts interface {
 	// Current returns the newest attempt known here: what the object told, and
 	// what this replica has seen and not written yet.
 	Current(p *Plan) Attempt
+	// Coming returns the attempt that a boot which begins now will belong to: the
+	// present one while it waits for its boot bytes, else the next, of which
+	// nothing but the number is known. It opens nothing. Its errors are those of
+	// Begin.
+	Coming(p *Plan) (Attempt, error)
 	// Begin is called when boot bytes start to flow to a proven machine. For a
 	// plan that says Always it opens a new attempt, unless the present one is
-	// still waiting for its boot bytes. It returns the attempt that this
-	// delivery belongs to, or ErrSpent.
-	Begin(p *Plan, addr netip.Addr, proof Proof) (Attempt, error)
+	// still waiting for its boot bytes or is the one that the client's token is
+	// for. It returns the attempt that this delivery belongs to, ErrSpent, or
+	// ErrNotReady where a plan that says Once has no attempt yet.
+	Begin(p *Plan, c Client) (Attempt, error)
 	// Commit consumes the one delivery of a plan that says Once, by
 	// compare-and-swap on the API object. delivery identifies this delivery, so
 	// that a commit whose answer was lost is known again. It returns ErrSpent

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net/netip"
 	"sync/atomic"
 	"time"
 )
@@ -35,6 +36,9 @@ type Token struct {
 	// Proof is how the token reached the machine.
 	Proof   Proof
 	Expires time.Time
+	// Addr is the one address that a token of the proof Address is good for: it
+	// is part of what is signed, not of the text.
+	Addr netip.Addr
 }
 
 // TokenKey is one key of a keyring.
@@ -107,6 +111,11 @@ func (k *Keyring) Mint(t Token) (string, error) {
 		return "", fmt.Errorf("minting a token: %w", err)
 	}
 	expires := t.Expires.Unix()
+	if t.Proof != Address {
+		t.Addr = netip.Addr{}
+	} else if !t.Addr.IsValid() {
+		return "", fmt.Errorf("minting a token: %w: a token of the proof Address needs the address", ErrInvalid)
+	}
 	if t.Attempt < 1 || t.Attempt > 1<<32-1 || expires < 0 || expires > 1<<32-1 {
 		return "", fmt.Errorf("minting a token: %w: attempt %d or expiry %s is out of range", ErrInvalid, t.Attempt, t.Expires)
 	}
@@ -115,19 +124,26 @@ func (k *Keyring) Mint(t Token) (string, error) {
 	b = append(b, object[:]...)
 	b = binary.BigEndian.AppendUint32(b, uint32(t.Attempt)) //nolint:gosec // checked above
 	b = binary.BigEndian.AppendUint32(b, uint32(expires))   //nolint:gosec // checked above
-	b = append(b, seal(keys[0].Secret, b)...)
+	b = append(b, seal(keys[0].Secret, b, t.Addr)...)
 	return base64.RawURLEncoding.EncodeToString(b), nil
 }
 
-// Verify reads a token for one audience. It returns ErrToken when it was not
-// signed by one of the keys, is for something else, or has expired; whether its
-// attempt is still the current one is for the caller to see.
-func (k *Keyring) Verify(s string, want Audience, now time.Time) (Token, error) {
+// Verify reads a token for one audience that came from addr. It returns ErrToken
+// when it was not signed by one of the keys, is for something else or for another
+// address, or has expired; whether its attempt is still the current one is for
+// the caller to see.
+func (k *Keyring) Verify(s string, want Audience, addr netip.Addr, now time.Time) (Token, error) {
 	if len(s) != base64.RawURLEncoding.EncodedLen(tokenSize) {
 		return Token{}, ErrToken
 	}
 	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
-	if err != nil || !k.sealed(b) {
+	if err != nil {
+		return Token{}, ErrToken
+	}
+	if Proof(b[3]) != Address {
+		addr = netip.Addr{}
+	}
+	if !k.sealed(b, addr) {
 		return Token{}, ErrToken
 	}
 	t := Token{
@@ -136,6 +152,7 @@ func (k *Keyring) Verify(s string, want Audience, now time.Time) (Token, error) 
 		Audience: Audience(b[2]),
 		Proof:    Proof(b[3]),
 		Expires:  time.Unix(int64(binary.BigEndian.Uint32(b[24:])), 0),
+		Addr:     addr,
 	}
 	if b[0] != tokenVersion || t.Audience != want || !now.Before(t.Expires) {
 		return Token{}, ErrToken
@@ -143,17 +160,18 @@ func (k *Keyring) Verify(s string, want Audience, now time.Time) (Token, error) 
 	return t, nil
 }
 
-func (k *Keyring) sealed(b []byte) bool {
+func (k *Keyring) sealed(b []byte, addr netip.Addr) bool {
 	for _, key := range k.active() {
 		if key.ID == b[1] {
-			return hmac.Equal(seal(key.Secret, b[:tokenBody]), b[tokenBody:])
+			return hmac.Equal(seal(key.Secret, b[:tokenBody], addr), b[tokenBody:])
 		}
 	}
 	return false
 }
 
-func seal(key, body []byte) []byte {
+func seal(key, body []byte, addr netip.Addr) []byte {
 	m := hmac.New(sha256.New, key)
 	m.Write(body)
+	m.Write(addr.AsSlice())
 	return m.Sum(nil)
 }

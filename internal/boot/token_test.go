@@ -3,6 +3,7 @@ package boot
 import (
 	"bytes"
 	"encoding/base64"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -23,7 +24,7 @@ func TestTokenRoundTrip(t *testing.T) {
 	s, err := k.Mint(testToken())
 	require.NoError(t, err)
 	require.Len(t, s, 80, "a URL with it stays under 200 characters")
-	got, err := k.Verify(s, AudienceBoot, tokenNow)
+	got, err := k.Verify(s, AudienceBoot, netip.Addr{}, tokenNow)
 	require.NoError(t, err)
 	require.Equal(t, testToken(), got)
 }
@@ -33,13 +34,13 @@ func TestTokensThatDoNotHold(t *testing.T) {
 	require.NoError(t, err)
 	s, err := k.Mint(testToken())
 	require.NoError(t, err)
-	_, err = k.Verify(s, AudienceSecret, tokenNow)
+	_, err = k.Verify(s, AudienceSecret, netip.Addr{}, tokenNow)
 	require.ErrorIs(t, err, ErrToken, "for another audience")
-	_, err = k.Verify(s, AudienceBoot, tokenNow.Add(time.Minute))
+	_, err = k.Verify(s, AudienceBoot, netip.Addr{}, tokenNow.Add(time.Minute))
 	require.ErrorIs(t, err, ErrToken, "expired")
 	stranger, err := NewKeyring(TokenKey{ID: 1, Secret: bytes.Repeat([]byte{9}, 32)})
 	require.NoError(t, err)
-	_, err = stranger.Verify(s, AudienceBoot, tokenNow)
+	_, err = stranger.Verify(s, AudienceBoot, netip.Addr{}, tokenNow)
 	require.ErrorIs(t, err, ErrToken, "of another key with the same ID")
 
 	raw, err := base64.RawURLEncoding.DecodeString(s)
@@ -47,11 +48,11 @@ func TestTokensThatDoNotHold(t *testing.T) {
 	for i := range raw {
 		changed := bytes.Clone(raw)
 		changed[i] ^= 1
-		_, err = k.Verify(base64.RawURLEncoding.EncodeToString(changed), AudienceBoot, tokenNow)
+		_, err = k.Verify(base64.RawURLEncoding.EncodeToString(changed), AudienceBoot, netip.Addr{}, tokenNow)
 		require.ErrorIs(t, err, ErrToken, "byte %d changed", i)
 	}
 	for _, bad := range []string{"", s[:79], s + "A", s[:40] + "\n" + s[41:], s[:40] + "+" + s[41:]} {
-		_, err = k.Verify(bad, AudienceBoot, tokenNow)
+		_, err = k.Verify(bad, AudienceBoot, netip.Addr{}, tokenNow)
 		require.ErrorIs(t, err, ErrToken)
 	}
 }
@@ -68,12 +69,12 @@ func TestKeyRotation(t *testing.T) {
 	fresh, err := both.Mint(testToken())
 	require.NoError(t, err)
 	for _, s := range []string{old, fresh} {
-		_, err = both.Verify(s, AudienceBoot, tokenNow)
+		_, err = both.Verify(s, AudienceBoot, netip.Addr{}, tokenNow)
 		require.NoError(t, err, "a boot under way goes on")
 	}
-	_, err = second.Verify(fresh, AudienceBoot, tokenNow)
+	_, err = second.Verify(fresh, AudienceBoot, netip.Addr{}, tokenNow)
 	require.NoError(t, err, "the first key signs")
-	_, err = second.Verify(old, AudienceBoot, tokenNow)
+	_, err = second.Verify(old, AudienceBoot, netip.Addr{}, tokenNow)
 	require.ErrorIs(t, err, ErrToken, "a key that is gone proves nothing")
 }
 
@@ -112,7 +113,7 @@ func FuzzVerifyToken(f *testing.F) {
 	f.Add("")
 	f.Add(good[:79] + "=")
 	f.Fuzz(func(t *testing.T, s string) {
-		got, err := k.Verify(s, AudienceBoot, tokenNow)
+		got, err := k.Verify(s, AudienceBoot, netip.Addr{}, tokenNow)
 		if err != nil {
 			require.ErrorIs(t, err, ErrToken)
 			require.Equal(t, Token{}, got)

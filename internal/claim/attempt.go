@@ -9,9 +9,12 @@ import (
 	"github.com/boot-operator/boot-operator/internal/boot"
 )
 
+// openedByBoot is what status.boot.openedBy says of an attempt that a boot opened.
+const openedByBoot = "BootDelivery"
+
 // Attempt returns the present boot attempt as the status of cfg tells it; its
 // Number is 0 when there never was one. What a status says of an earlier
-// attempt is not part of it.
+// attempt is not part of it, but for the port, see port.
 func Attempt(cfg v1alpha1.Config) boot.Attempt {
 	status := cfg.ConfigStatus()
 	b := status.Boot
@@ -20,30 +23,96 @@ func Attempt(cfg v1alpha1.Config) boot.Attempt {
 	}
 	a := boot.Attempt{
 		Number:     b.Attempt,
-		SecretAddr: secretAddr(b.SecretAddress),
+		SecretAddr: address(b.SecretAddress),
 		Spent:      b.Served != nil && b.Served.Attempt == b.Attempt,
+		Port:       port(b),
 		Ambiguous:  meta.IsStatusConditionTrue(status.Conditions, v1alpha1.ConditionClientAddressAmbiguous),
 	}
 	if b.OpenedTime != nil {
 		a.OpenedAt = b.OpenedTime.Time
 	}
 	for _, s := range b.Stages {
-		if s.Attempt != b.Attempt || s.CompletedTime == nil {
-			continue
-		}
-		switch stage := boot.Stage(s.Name); {
-		case stage == boot.StageIgnition:
-			a.SecretServedAt = s.CompletedTime.Time
-		case BootBytes(cfg.Kind(), stage):
-			a.UKIServedAt = s.CompletedTime.Time
+		if s.Attempt == b.Attempt {
+			add(&a, cfg.Kind(), s)
 		}
 	}
+	a.Armed = armed(b, a)
 	return a
 }
 
-// secretAddr reads who fetched the secret. Text that is no address must not
-// make the attempt look unfetched: the unspecified address is nobody's.
-func secretAddr(s string) netip.Addr {
+// add takes in a stage of the present attempt.
+func add(a *boot.Attempt, kind string, s v1alpha1.BootStage) {
+	stage := boot.Stage(s.Name)
+	if BootBytes(kind, stage) {
+		a.BootAddr, a.BootProof = BootClient(s)
+	}
+	if s.CompletedTime == nil {
+		return
+	}
+	at := s.CompletedTime.Time
+	switch {
+	case BootBytes(kind, stage):
+		a.BootServedAt = at
+	case Secret(stage) && (a.SecretServedAt.IsZero() || at.Before(a.SecretServedAt)):
+		a.SecretServedAt = at
+	}
+}
+
+// armed says whether a URL in the machine's BMC is in force: it is for the
+// present attempt, of which neither boot bytes nor a secret were delivered yet,
+// or for the next. Time alone does not take it away: it stays in the BMC until
+// whoever set it says that it is gone, or until another attempt is opened.
+func armed(b *v1alpha1.BootStatus, a boot.Attempt) bool {
+	switch {
+	case b.Armed == nil:
+		return false
+	case b.Armed.Attempt == a.Number:
+		return !Used(a)
+	}
+	return b.Armed.Attempt == a.Number+1
+}
+
+// Used says that boot bytes or a secret of the attempt were delivered: a boot
+// that begins now does not belong to it.
+func Used(a boot.Attempt) bool {
+	return !a.BootServedAt.IsZero() || !a.SecretServedAt.IsZero() || a.Spent
+}
+
+// port is where a relay saw the machine. It stays the same over attempts that
+// boots open; one that the control plane opened makes it void. (The observer
+// takes it out of the status then, so what was recorded before the present
+// attempt is only there still if boots have opened all of them since.)
+func port(b *v1alpha1.BootStatus) boot.RelayPort {
+	p := b.RelayPort
+	if p == nil || (p.Attempt < b.Attempt && b.OpenedBy != openedByBoot) {
+		return boot.RelayPort{}
+	}
+	return Port(*p)
+}
+
+// Port reads a port as a status keeps it. A relay whose text is no address is
+// the unspecified one, which relays nothing.
+func Port(p v1alpha1.RelayPort) boot.RelayPort {
+	return boot.RelayPort{Relay: address(p.RelayAddress), Circuit: p.CircuitID, Remote: p.RemoteID}
+}
+
+// BootClient returns who got the boot bytes of a stage, and how the machine was
+// known there; boot.Unproven where the stage does not say.
+func BootClient(s v1alpha1.BootStage) (netip.Addr, boot.Proof) {
+	addr, err := boot.ParseAddr(s.ClientAddress)
+	if err != nil {
+		return netip.Addr{}, boot.Unproven
+	}
+	proof, err := boot.ParseProof(s.Proof)
+	if err != nil {
+		return addr, boot.Unproven
+	}
+	return addr, proof
+}
+
+// address reads who fetched the secret, or a relay. Text that is no address must
+// not look like nothing: the unspecified address is nobody's.
+func address(s string) netip.Addr {
 	if s == "" {
 		return netip.Addr{}
 	}
@@ -61,4 +130,10 @@ func BootBytes(kind string, stage boot.Stage) bool {
 		return stage == boot.StageIPXEScript
 	}
 	return stage == boot.StageUKI
+}
+
+// Secret says whether this stage delivers a secret of the machine: the first of
+// them that is complete closes the attempt soon.
+func Secret(stage boot.Stage) bool {
+	return stage == boot.StageIgnition || stage == boot.StageCloudInit
 }

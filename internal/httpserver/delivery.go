@@ -29,6 +29,7 @@ type delivery struct {
 	artifact boot.Artifact
 	addr     netip.Addr
 	proof    boot.Proof
+	stage    boot.Stage
 	// id names the delivery to the commit, so that one whose answer was lost is
 	// known again.
 	id string
@@ -36,6 +37,7 @@ type delivery struct {
 	committing chan struct{}
 
 	mu        sync.Mutex
+	announced bool
 	sent      spans
 	tried     bool
 	committed bool
@@ -49,11 +51,11 @@ type delivery struct {
 }
 
 // deliver serves the boot bytes of a machine that is proven.
-func (s *Server) deliver(x *exchange, proof boot.Proof, p *boot.Plan, t target) error {
+func (s *Server) deliver(x *exchange, id identity, p *boot.Plan, t target) error {
 	if t.foreign() {
 		return errForeign
 	}
-	g := &gate{s: s, x: x, plan: p, artifact: t.artifact, proof: proof}
+	g := &gate{s: s, x: x, plan: p, artifact: t.artifact, id: id, stage: boot.StageUKI}
 	if x.head() {
 		if err := g.peek(); err != nil {
 			return err
@@ -69,11 +71,17 @@ type gate struct {
 	x        *exchange
 	plan     *boot.Plan
 	artifact boot.Artifact
-	proof    boot.Proof
+	id       identity
+	stage    boot.Stage
+	// whole says that nothing may be sent before the commit, and that nothing is
+	// ever resumed.
+	whole bool
 
-	d      *delivery
-	commit chan error
-	cancel context.CancelFunc
+	d *delivery
+	// attempt is the one that the delivery belongs to, by its present number.
+	attempt boot.Attempt
+	commit  chan error
+	cancel  context.CancelFunc
 	// resumed says that the response begins after the blob's first byte, ends
 	// that it is the one that may send the held back end.
 	resumed, ends bool
@@ -87,7 +95,7 @@ func (g *gate) peek() error {
 	if !g.once() || !a.Spent {
 		return nil
 	}
-	if d := g.s.deliveries.find(g.key()); d != nil && (d.goesOn(g.artifact, a, g.s.now()) || d.undecided(g.artifact)) {
+	if d := g.s.deliveries.find(g.key()); d != nil && (!g.whole && d.goesOn(g.artifact, a, g.s.now()) || d.undecided(g.artifact)) {
 		return nil
 	}
 	return boot.ErrSpent
@@ -105,14 +113,20 @@ func (g *gate) open(start, end int64) error {
 	if err := g.begin(); err != nil {
 		return err
 	}
-	if !g.once() || end <= heldFrom(g.artifact.Size) || g.d.isCommitted() {
+	return g.settle(start, end)
+}
+
+// settle commits a delivery that says Once, where its end is among the bytes
+// that are sent, and waits for that where all of them are held back.
+func (g *gate) settle(start, end int64) error {
+	if !g.once() || end <= g.heldFrom() || !g.whole && g.d.isCommitted() {
 		return nil
 	}
 	ctx, cancel := context.WithCancel(g.x.r.Context())
 	g.cancel = cancel
 	g.commit = make(chan error, 1)
 	go func(d *delivery, result chan<- error) { result <- d.commitOnce(ctx, g.s.attempts) }(g.d, g.commit)
-	if start < heldFrom(g.artifact.Size) {
+	if start < g.heldFrom() {
 		return nil
 	}
 	if err := g.wait(); err != nil {
@@ -124,24 +138,43 @@ func (g *gate) open(start, end int64) error {
 func (g *gate) begin() error {
 	now := g.s.now()
 	known := g.s.deliveries.find(g.key())
-	if g.resumed && known != nil && known.goesOn(g.artifact, g.s.attempts.Current(g.plan), now) {
-		g.d = known
+	current := g.s.attempts.Current(g.plan)
+	if g.resumed && known != nil && known.goesOn(g.artifact, current, now) {
+		g.begun(known, current)
 		return nil
 	}
-	a, err := g.s.attempts.Begin(g.plan, g.x.peer.addr, g.proof)
+	a, err := g.s.attempts.Begin(g.plan, g.id.client(g.x.peer))
 	if errors.Is(err, boot.ErrSpent) && known != nil && known.undecided(g.artifact) {
 		// It may be spent by this very delivery: the commit will tell.
-		g.d = known
+		g.begun(known, current)
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("beginning the delivery to %s: %w", g.plan.Object, err)
 	}
-	g.d = g.s.deliveries.start(g.key(), &delivery{
-		plan: g.plan, attempt: a, artifact: g.artifact, addr: g.x.peer.addr, proof: g.proof,
+	g.begun(g.s.deliveries.start(g.key(), &delivery{
+		plan: g.plan, attempt: a, artifact: g.artifact, addr: g.x.peer.addr, proof: g.id.proof, stage: g.stage,
 		id: rand.Text(), committing: make(chan struct{}, 1), touched: now,
-	}, now)
+	}, now), a)
 	return nil
+}
+
+// begun binds the client's address to the attempt, and reports the delivery
+// where its bytes take time: the machine may ask another replica for its secret
+// before the last one left.
+func (g *gate) begun(d *delivery, a boot.Attempt) {
+	g.d, g.attempt = d, a
+	g.s.bind(g.x, g.id, g.plan)
+	if !g.whole && d.announce() {
+		g.observe(false, g.s.now())
+	}
+}
+
+func (g *gate) observe(complete bool, now time.Time) {
+	g.s.attempts.Observe(boot.Observation{
+		Object: g.plan.Object, Attempt: g.d.attempt.Number, Stage: g.stage, Complete: complete,
+		Addr: g.x.peer.addr, Proof: g.id.proof, Digest: g.artifact.Digest, Time: now,
+	})
 }
 
 // hold returns how many of the next n bytes from pos on may be sent. It waits
@@ -151,7 +184,7 @@ func (g *gate) hold(pos, n int64) (int64, error) {
 	if !g.once() {
 		return n, nil
 	}
-	if from := heldFrom(g.artifact.Size); pos < from {
+	if from := g.heldFrom(); pos < from {
 		return min(n, from-pos), nil
 	}
 	if g.commit != nil {
@@ -212,15 +245,16 @@ func (g *gate) close(start, sent int64, began bool) {
 		return
 	}
 	now := g.s.now()
-	complete := g.d.add(start, start+sent, now)
-	g.s.attempts.Observe(boot.Observation{
-		Object: g.plan.Object, Attempt: g.d.attempt.Number, Stage: boot.StageUKI, Complete: complete,
-		Addr: g.x.peer.addr, Proof: g.proof, Digest: g.artifact.Digest, Time: now,
-	})
+	g.observe(g.d.add(start, start+sent, now), now)
 }
 
 // heldFrom is where the bytes begin that wait for a commit.
-func heldFrom(size int64) int64 { return max(0, size-boot.HeldBack) }
+func (g *gate) heldFrom() int64 {
+	if g.whole {
+		return 0
+	}
+	return max(0, g.artifact.Size-boot.HeldBack)
+}
 
 // commitOnce commits the delivery, whoever of its responses comes first; it
 // tries again for as long as bytes flow and the API server is out of reach.
@@ -265,6 +299,22 @@ func (d *delivery) isCommitted() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.committed
+}
+
+// announce says whether the delivery was not reported yet.
+func (d *delivery) announce() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	first := !d.announced
+	d.announced = true
+	return first
+}
+
+// settledAttempt is the attempt that the commit left, if there was one.
+func (d *delivery) settledAttempt() (boot.Attempt, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.settled, d.committed
 }
 
 // add notes sent bytes and says whether the delivery is now complete.

@@ -23,11 +23,17 @@ var (
 	errForeign = errors.New("the machine's UKI is on another server: ask with Accept: application/json for its URL")
 	// errNoIgnition is told to a proven machine.
 	errNoIgnition = errors.New("the machine's config names no Ignition document")
-	errNoURL      = errors.New("this server was given no public image server URL")
-	errMethod     = errors.New("only GET and HEAD are allowed")
-	errRange      = errors.New("the range is not satisfiable")
-	errWeakTLS    = errors.New("secrets are not served over RSA key exchange: connect with ECDHE")
-	errForwarded  = errors.New("X-Forwarded-For of a trusted DHCP server has to name one to eight IP or MAC addresses")
+	errNoUserData = errors.New("the machine's config names no user data for cloud-init")
+	errNoNetwork  = errors.New("the machine's user data has no network-config")
+	// errArchitecture and errOwnScript end in the script that leaves for the next
+	// boot device.
+	errArchitecture = errors.New("the machine's config is for another architecture")
+	errOwnScript    = errors.New("the machine has an iPXE script of its own, which GRUB cannot run")
+	errNoURL        = errors.New("this server was given no public image server URL")
+	errMethod       = errors.New("only GET and HEAD are allowed")
+	errRange        = errors.New("the range is not satisfiable")
+	errWeakTLS      = errors.New("secrets are not served over RSA key exchange: connect with ECDHE")
+	errForwarded    = errors.New("X-Forwarded-For of a trusted DHCP server has to name one to eight IP or MAC addresses")
 )
 
 // retryAfter is how many seconds a client is asked to wait. Ignition has its
@@ -49,6 +55,10 @@ var failures = []failure{
 	{errNoUKI, http.StatusNotFound, "NoUKI", ""},
 	{errForeign, http.StatusNotFound, "ForeignUKI", ""},
 	{errNoIgnition, http.StatusNotFound, "NoIgnition", ""},
+	{errNoUserData, http.StatusNotFound, "NoUserData", ""},
+	{errNoNetwork, http.StatusNotFound, "NoNetworkConfig", ""},
+	{errArchitecture, http.StatusNotFound, "WrongArchitecture", ""},
+	{errOwnScript, http.StatusNotFound, "OwnScript", ""},
 	{boot.ErrNotFound, http.StatusNotFound, "NotFound", "not found"},
 	{boot.ErrAmbiguous, http.StatusNotFound, "NotFound", "not found"},
 	{errMethod, http.StatusMethodNotAllowed, "MethodNotAllowed", ""},
@@ -56,6 +66,7 @@ var failures = []failure{
 	{errForwarded, http.StatusBadRequest, "InvalidForwardedFor", ""},
 	{errWeakTLS, http.StatusForbidden, "WeakKeyExchange", ""},
 	{boot.ErrSpent, http.StatusForbidden, "AttemptSpent", boot.ErrSpent.Error()},
+	{boot.ErrArmed, http.StatusForbidden, "BootArmed", boot.ErrArmed.Error()},
 	{boot.ErrClosed, http.StatusForbidden, "AttemptClosed", boot.ErrClosed.Error()},
 	{boot.ErrContested, http.StatusForbidden, "SecretContested", boot.ErrContested.Error()},
 	{boot.ErrNotReady, http.StatusServiceUnavailable, "NotReady", ""},

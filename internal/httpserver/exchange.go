@@ -25,6 +25,7 @@ var (
 	contentBinary   = []string{"application/octet-stream"}
 	contentJSON     = []string{"application/json"}
 	contentIgnition = []string{"application/vnd.coreos.ignition+json"}
+	contentText     = []string{"text/plain; charset=utf-8"}
 	noStore         = []string{"no-store"}
 	noCache         = []string{"no-cache"}
 	immutable       = []string{"public, max-age=31536000, immutable"}
@@ -41,6 +42,7 @@ type exchange struct {
 
 	route routeID
 	arg   string
+	file  string
 	peer  peer
 	// token is the proof in the URL; hasToken also when it is empty, which is
 	// an invalid one.
@@ -118,25 +120,24 @@ func (x *exchange) boundBody() {
 	}
 }
 
-// readToken finds the token of the path or the query. One that is there but
-// empty, or there twice, is an invalid one.
-func (x *exchange) readToken(fromPath string) error {
+// readToken finds the token of the path or the query. One that is there twice is
+// an invalid one, as is one that is there but empty.
+func (x *exchange) readToken(fromPath string) {
 	if fromPath != "" {
 		x.token, x.hasToken = fromPath, true
 	}
 	if x.r.URL.RawQuery == "" {
-		return nil
+		return
 	}
 	values, err := url.ParseQuery(x.r.URL.RawQuery)
 	tokens, ok := values["token"]
-	if !ok {
-		return nil
+	switch {
+	case !ok:
+	case err != nil || len(tokens) != 1 || x.hasToken:
+		x.token, x.hasToken = "", true
+	default:
+		x.token, x.hasToken = tokens[0], true
 	}
-	if err != nil || len(tokens) != 1 || x.hasToken {
-		return errRefused
-	}
-	x.token, x.hasToken = tokens[0], true
-	return nil
 }
 
 func (x *exchange) head() bool { return x.r.Method == http.MethodHead }

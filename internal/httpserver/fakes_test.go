@@ -92,6 +92,15 @@ func (f *fakeSource) ByMAC(m boot.MAC) ([]*boot.Plan, error) {
 	})
 }
 
+// ByBootAddr finds what the control plane was told of earlier boots.
+func (f *fakeSource) ByBootAddr(a netip.Addr) (*boot.Plan, error) {
+	plans, err := f.find(func(p *boot.Plan) bool { return p.Attempt.BootAddr == a })
+	if err != nil {
+		return nil, err
+	}
+	return plans[len(plans)-1], nil
+}
+
 func (f *fakeSource) ByObject(uid string) (*boot.Plan, error) {
 	plans, err := f.find(func(p *boot.Plan) bool { return p.Object.UID == uid })
 	if err != nil {
@@ -211,24 +220,39 @@ func (a *arriving) Read(p []byte) (int, error) {
 
 // fakeSecrets hands out documents by object.
 type fakeSecrets struct {
-	mu     sync.Mutex
-	docs   map[string][]byte
-	broken error
-	calls  int
+	mu      sync.Mutex
+	docs    map[string][]byte
+	clouds  map[string]boot.CloudInit
+	scripts map[string][]byte
+	broken  error
+	calls   int
 }
 
-func (f *fakeSecrets) Ignition(_ context.Context, p *boot.Plan) ([]byte, error) {
+func read[T any](f *fakeSecrets, from map[string]T, p *boot.Plan) (T, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.calls++
+	var none T
 	if f.broken != nil {
-		return nil, f.broken
+		return none, f.broken
 	}
-	doc, ok := f.docs[p.Object.UID]
+	doc, ok := from[p.Object.UID]
 	if !ok {
-		return nil, boot.ErrNotFound
+		return none, boot.ErrNotFound
 	}
 	return doc, nil
+}
+
+func (f *fakeSecrets) CloudInit(_ context.Context, p *boot.Plan) (boot.CloudInit, error) {
+	return read(f, f.clouds, p)
+}
+
+func (f *fakeSecrets) Script(_ context.Context, p *boot.Plan) ([]byte, error) {
+	return read(f, f.scripts, p)
+}
+
+func (f *fakeSecrets) Ignition(_ context.Context, p *boot.Plan) ([]byte, error) {
+	return read(f, f.docs, p)
 }
 
 // object is what the API server knows of one object's attempts; replicas share
@@ -259,6 +283,8 @@ type fakeAttempts struct {
 	mu        sync.Mutex
 	local     map[string]boot.Attempt
 	seen      []boot.Observation
+	begun     []boot.Observation
+	clients   []boot.Client
 	commits   int
 	refreshes int
 	begins    int
@@ -278,21 +304,39 @@ func (f *fakeAttempts) Current(p *boot.Plan) boot.Attempt {
 	return p.Attempt
 }
 
-func (f *fakeAttempts) Begin(p *boot.Plan, _ netip.Addr, _ boot.Proof) (boot.Attempt, error) {
+func (f *fakeAttempts) Begin(p *boot.Plan, c boot.Client) (boot.Attempt, error) {
 	a := f.Current(p)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.begins++
-	if p.Policy == boot.Once {
-		if a.Spent {
-			return a, boot.ErrSpent
-		}
+	f.clients = append(f.clients, c)
+	if p.Policy != boot.Once && c.Attempt != 0 && c.Attempt == a.Number {
 		return a, nil
 	}
-	if a.Number == 0 || !a.UKIServedAt.IsZero() || !a.Open(f.now()) {
+	next, err := f.coming(p, a)
+	if err == nil && next.Number > a.Number {
 		// No two attempts are opened at one instant; the clock stands still.
-		a = boot.Attempt{Number: a.Number + 1, OpenedAt: f.now().Add(time.Duration(a.Number) * time.Microsecond)}
-		f.local[p.Object.UID] = a
+		next.OpenedAt = f.now().Add(time.Duration(a.Number) * time.Microsecond)
+		f.local[p.Object.UID] = next
+	}
+	return next, err
+}
+
+func (f *fakeAttempts) Coming(p *boot.Plan) (boot.Attempt, error) {
+	a := f.Current(p)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.coming(p, a)
+}
+
+func (f *fakeAttempts) coming(p *boot.Plan, a boot.Attempt) (boot.Attempt, error) {
+	switch {
+	case p.Policy == boot.Once && a.Number == 0:
+		return a, boot.ErrNotReady
+	case p.Policy == boot.Once && a.Spent:
+		return a, boot.ErrSpent
+	case p.Policy != boot.Once && (a.Number == 0 || !a.BootServedAt.IsZero() || !a.Open(f.now())):
+		return boot.Attempt{Number: a.Number + 1}, nil
 	}
 	return a, nil
 }
@@ -344,20 +388,49 @@ func (f *fakeAttempts) Refresh(_ context.Context, p *boot.Plan) (boot.Attempt, e
 func (f *fakeAttempts) Observe(o boot.Observation) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.seen = append(f.seen, o)
+	if f.isBegin(o) {
+		f.begun = append(f.begun, o)
+	} else {
+		f.seen = append(f.seen, o)
+	}
 	a := f.local[o.Object.UID]
 	if a.Number != o.Attempt {
 		return
 	}
+	bytes := bootBytes(o)
+	if bytes && o.Proof >= boot.Address {
+		a.BootAddr, a.BootProof = o.Addr, o.Proof
+	}
 	switch {
 	case o.Stage == boot.StageAmbiguous:
 		a.Ambiguous = true
-	case o.Stage == boot.StageUKI && o.Complete && a.UKIServedAt.IsZero():
-		a.UKIServedAt = o.Time
-	case o.Stage == boot.StageIgnition && o.Complete && a.SecretServedAt.IsZero():
+	case bytes && o.Complete && a.BootServedAt.IsZero():
+		a.BootServedAt = o.Time
+	case (o.Stage == boot.StageIgnition || o.Stage == boot.StageCloudInit) && o.Complete && a.SecretServedAt.IsZero():
 		a.SecretServedAt, a.SecretAddr = o.Time, o.Addr
 	}
 	f.local[o.Object.UID] = a
+}
+
+func bootBytes(o boot.Observation) bool {
+	if o.Object.Kind == kindIPXE {
+		return o.Stage == boot.StageIPXEScript
+	}
+	return o.Stage == boot.StageUKI
+}
+
+// isBegin says whether an observation is the first of a delivery, which tells
+// that its bytes begin to flow.
+func (f *fakeAttempts) isBegin(o boot.Observation) bool {
+	if o.Complete || o.Stage != boot.StageUKI {
+		return false
+	}
+	for _, b := range f.begun {
+		if b.Object == o.Object && b.Attempt == o.Attempt && b.Addr == o.Addr {
+			return false
+		}
+	}
+	return true
 }
 
 func (f *fakeAttempts) set(p *boot.Plan, a boot.Attempt) {
@@ -432,6 +505,7 @@ type world struct {
 	api      *apiServer
 	options  Options
 	log      *logBuffer
+	keys     *boot.Keyring
 	registry *prometheus.Registry
 	plan     *boot.Plan
 	data     []byte
@@ -453,7 +527,7 @@ func newWorld(t testing.TB, change ...func(*world)) *world {
 		t: t, clock: clock, api: api, log: &logBuffer{}, registry: prometheus.NewRegistry(),
 		source:   &fakeSource{},
 		blobs:    &fakeBlobs{dir: t.TempDir()},
-		secrets:  &fakeSecrets{docs: map[string][]byte{}},
+		secrets:  &fakeSecrets{docs: map[string][]byte{}, clouds: map[string]boot.CloudInit{}, scripts: map[string][]byte{}},
 		attempts: &fakeAttempts{api: api, now: clock.now, local: map[string]boot.Attempt{}},
 		data:     randomBytes(300_000),
 	}

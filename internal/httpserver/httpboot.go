@@ -3,6 +3,8 @@ package httpserver
 import (
 	"errors"
 	"fmt"
+	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/boot-operator/boot-operator/internal/boot"
@@ -36,7 +38,7 @@ func (s *Server) httpboot(x *exchange) error {
 	if x.wantsJSON() {
 		return s.tell(x, t, plan)
 	}
-	return s.deliver(x, id.proof, plan, t)
+	return s.deliver(x, id, plan, t)
 }
 
 // httpbootUnknown serves the default image to a machine that nothing names,
@@ -56,7 +58,7 @@ func (s *Server) httpbootUnknown(x *exchange) error {
 
 // tellDHCP answers a trusted DHCP server on behalf of a machine.
 func (s *Server) tellDHCP(x *exchange) error {
-	plans, err := s.onBehalfOf(x.peer)
+	plans, err := s.byNames(names{macs: x.peer.macs, addrs: x.peer.addrs})
 	if errors.Is(err, errUnknown) {
 		t, ok := s.defaultTarget()
 		if !ok {
@@ -75,7 +77,54 @@ func (s *Server) tellDHCP(x *exchange) error {
 	if err != nil {
 		return err
 	}
+	if !t.foreign() {
+		if t.url, err = s.tokenURL(plan, x.peer); err != nil {
+			return err
+		}
+	}
 	return s.tell(x, t, plan)
+}
+
+// tokenURL returns the URL of the machine's UKI with a token that is good from
+// the one address that a DHCP server says the machine has; it is empty where no
+// token can be handed out. It returns boot.ErrSpent and boot.ErrArmed where
+// nothing may be booted: the blob's own URL would boot it all the same.
+func (s *Server) tokenURL(p *boot.Plan, by peer) (string, error) {
+	a := s.attempts.Current(p)
+	switch {
+	case p.Policy == boot.Once && a.Spent:
+		return "", boot.ErrSpent
+	case a.Armed:
+		return "", boot.ErrArmed
+	}
+	addr, ok := s.tokenAddr(p, by)
+	if !ok || s.issuer == nil || s.baseURL == "" {
+		return "", nil
+	}
+	token, err := s.issuer.Boot(p, boot.Client{Addr: addr, Proof: boot.Address})
+	switch {
+	case errors.Is(err, boot.ErrSpent), errors.Is(err, boot.ErrArmed):
+		return "", fmt.Errorf("telling a DHCP server of %s: %w", p.Object, err)
+	case err != nil:
+		return "", nil //nolint:nilerr // what needs no token is told without one
+	}
+	return s.baseURL + bootTokenPrefix + token + "/uki.efi", nil
+}
+
+// tokenAddr returns the address that a token can be bound to: the first that the
+// DHCP server names, if that can be a machine's own. FeDHCP names its relay's
+// address on the link where it does not know the machine's: so a config that
+// says Always and lists addresses has to list this one too.
+func (s *Server) tokenAddr(p *boot.Plan, by peer) (netip.Addr, bool) {
+	if len(by.addrs) == 0 {
+		return netip.Addr{}, false
+	}
+	addr := by.addrs[len(by.addrs)-1] // they are kept from the nearest hop on
+	if addr.IsLinkLocalUnicast() || s.proxies.contains(addr) || s.dhcp.contains(addr) || s.source.ProvesNothing(addr) {
+		return netip.Addr{}, false
+	}
+	listed := p.Machine.Addrs
+	return addr, p.Policy == boot.Once || len(listed) == 0 || slices.Contains(listed, addr)
 }
 
 // ukiPlan chooses the plan that boots over HTTP.
@@ -88,7 +137,8 @@ func ukiPlan(plans []*boot.Plan) (*boot.Plan, error) {
 	return nil, errNoUKI
 }
 
-// target is what a machine boots: an artifact of ours, or a foreign URL.
+// target is what a machine boots: an artifact of ours, or a foreign URL. An
+// artifact has a URL only where its own is not the one to tell.
 type target struct {
 	artifact boot.Artifact
 	image    string
@@ -106,8 +156,8 @@ func (s *Server) targetOf(p *boot.Plan) (target, error) {
 	if a, ok := p.Artifact(boot.RoleUKI); ok {
 		return target{artifact: a, image: p.Image}, nil
 	}
-	if p.ForeignURL != "" {
-		return target{url: p.ForeignURL}, nil
+	if url := p.Foreign[boot.RoleUKI]; url != "" {
+		return target{url: url}, nil
 	}
 	if t, ok := s.defaultTarget(); ok {
 		return t, nil
@@ -149,7 +199,7 @@ func (s *Server) tell(x *exchange, t target, plan *boot.Plan) error {
 		b = append(b, n...) // canonical addresses need no escape
 	}
 	b = append(b, `","UKIURL":`...)
-	if t.foreign() {
+	if t.url != "" {
 		b = appendJSON(b, t.url)
 	} else {
 		if s.imageURL == "" {

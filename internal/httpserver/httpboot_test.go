@@ -133,8 +133,10 @@ func TestJSONForm(t *testing.T) {
 				return with(known, "UKIURL", "http://10.0.0.1:8083/httpboot/registry.example/os/sha256-"+w.plan.Artifacts[0].Digest.Hex()+".efi")
 			}},
 		{name: "a foreign UKI", headers: []string{"Accept", "application/json"}, from: addrA, code: 200,
-			change: func(w *world) { w.plan.Artifacts, w.plan.ForeignURL = nil, `https://images.example/"x"&<y>.efi` },
-			want:   func(*world) map[string]string { return with(known, "UKIURL", `https://images.example/"x"&<y>.efi`) }},
+			change: func(w *world) {
+				w.plan.Artifacts, w.plan.Foreign = nil, map[boot.Role]string{boot.RoleUKI: `https://images.example/"x"&<y>.efi`}
+			},
+			want: func(*world) map[string]string { return with(known, "UKIURL", `https://images.example/"x"&<y>.efi`) }},
 		{name: "unknown", headers: []string{"Accept", "application/json"}, from: addrB, code: 404},
 		{name: "unknown with a default image", headers: []string{"Accept", "application/json"}, from: addrB, code: 200,
 			change: func(w *world) { w.defaultImage() },
@@ -242,7 +244,7 @@ func TestConfigsWithNothingForHTTPBoot(t *testing.T) {
 	require.Equal(t, 404, a.StatusCode)
 	require.Contains(t, string(a.body), `"NoUKI"`)
 
-	w.plan.ForeignURL = "https://images.example/x.efi"
+	w.plan.Foreign = map[boot.Role]string{boot.RoleUKI: "https://images.example/x.efi"}
 	a = get(t, url)
 	require.Equal(t, 404, a.StatusCode)
 	require.Contains(t, string(a.body), `"ForeignUKI"`)
@@ -294,7 +296,7 @@ func TestTokensProve(t *testing.T) {
 		"other audience": mint(keys, func(tok *boot.Token) { tok.Audience = boot.AudienceSecret }),
 		"old attempt":    mint(keys, func(tok *boot.Token) { tok.Attempt = 7 }),
 		"expired":        mint(keys, func(tok *boot.Token) { tok.Expires = w.clock.now() }),
-		"weak proof":     mint(keys, func(tok *boot.Token) { tok.Proof = boot.Address }),
+		"weak proof":     mint(keys, func(tok *boot.Token) { tok.Proof, tok.Addr = boot.Address, addrA }),
 		"other object":   mint(keys, func(tok *boot.Token) { tok.Object = uuidB }),
 		"twice":          good + "&token=" + good,
 	} {

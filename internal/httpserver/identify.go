@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
+	"slices"
 
 	"github.com/boot-operator/boot-operator/internal/boot"
 )
@@ -13,21 +15,45 @@ type identity struct {
 	// plans are those that accept the proof, at most one of each kind.
 	plans []*boot.Plan
 	proof boot.Proof
+	// attempt is the one that the machine's token is for; 0 without a token.
+	attempt int64
+	// bound says that no config lists the address, but that the machine's boot
+	// bytes went there in its present attempt.
+	bound bool
 }
 
-// identify finds the machine that asks: by its token, else by its address. It
-// returns errUnknown when nothing names a machine, errRefused when the proof
-// is wrong or too weak, and the source's error otherwise. A token that is not
-// valid is never made good by an address.
+// byAddress says whether all that names the machine is where it asks from.
+func (id identity) byAddress() bool { return id.proof == boot.Address || id.bound }
+
+// client is the machine as it begins to boot.
+func (id identity) client(p peer) boot.Client {
+	return boot.Client{Addr: p.addr, Proof: id.proof, Attempt: id.attempt}
+}
+
+// identify finds the machine that asks: by its token, else by its address,
+// which for secrets can be one that it booted at. It returns errUnknown when
+// nothing names a machine, errRefused when the proof is wrong or too weak, and
+// the source's error otherwise. A token that is not valid is never made good by
+// an address.
 func (s *Server) identify(x *exchange, audience boot.Audience) (identity, error) {
 	if x.hasToken {
-		return s.byToken(x.r.Context(), x.token, audience)
+		return s.byToken(x, audience)
 	}
-	return s.byAddr(x.peer)
+	id, err := s.byAddr(x.peer)
+	if audience == boot.AudienceSecret && (errors.Is(err, errUnknown) || errors.Is(err, errRefused)) {
+		return s.byBootAddr(x.peer, err)
+	}
+	return id, err
+}
+
+// provesNothing says whether a peer's address can name no machine: it is not
+// known, or that of a proxy, a DHCP server or a workload of our own cluster.
+func (s *Server) provesNothing(p peer) bool {
+	return !p.addr.IsValid() || p.proxy || p.dhcp || s.source.ProvesNothing(p.addr)
 }
 
 func (s *Server) byAddr(p peer) (identity, error) {
-	if !p.addr.IsValid() || p.proxy || p.dhcp || s.source.ProvesNothing(p.addr) {
+	if s.provesNothing(p) {
 		return identity{}, errUnknown
 	}
 	plans, err := s.source.ByAddr(p.addr)
@@ -44,12 +70,12 @@ func (s *Server) byAddr(p peer) (identity, error) {
 	return identity{plans: plans, proof: boot.Address}, nil
 }
 
-func (s *Server) byToken(ctx context.Context, token string, audience boot.Audience) (identity, error) {
+func (s *Server) byToken(x *exchange, audience boot.Audience) (identity, error) {
 	if s.keyring == nil {
 		return identity{}, errRefused
 	}
-	t, err := s.keyring.Verify(token, audience, s.now())
-	if err != nil {
+	t, err := s.keyring.Verify(x.token, audience, x.peer.addr, s.now())
+	if err != nil || t.Proof == boot.Address && s.provesNothing(x.peer) {
 		return identity{}, errRefused
 	}
 	plan, err := s.source.ByObject(string(t.Object))
@@ -59,17 +85,43 @@ func (s *Server) byToken(ctx context.Context, token string, audience boot.Audien
 	case err != nil:
 		return identity{}, fmt.Errorf("finding the machine of a token: %w", err)
 	}
-	a := s.attempts.Current(plan)
-	if t.Attempt > a.Number {
-		// Another replica may have opened the attempt that this one is for.
-		if a, err = s.refresh(ctx, plan); err != nil {
-			return identity{}, err
-		}
-	}
-	if t.Attempt != a.Number || t.Proof < minimumProof(plan) {
+	if t.Proof < minimumProof(plan) {
 		return identity{}, errRefused
 	}
-	return identity{plans: []*boot.Plan{plan}, proof: t.Proof}, nil
+	if err := s.inForce(x.r.Context(), plan, t); err != nil {
+		return identity{}, err
+	}
+	return identity{plans: []*boot.Plan{plan}, proof: t.Proof, attempt: t.Attempt}, nil
+}
+
+// inForce says whether a token's attempt is the present one or, for boot bytes,
+// the one that a boot which begins now belongs to. It returns errRefused when it
+// is neither: a new attempt revokes the last one's tokens.
+func (s *Server) inForce(ctx context.Context, p *boot.Plan, t boot.Token) error {
+	known := s.attempts.Current(p)
+	if s.isFor(p, t, known) {
+		return nil
+	}
+	if t.Attempt < known.Number {
+		return errRefused
+	}
+	// Another replica may have opened the attempt that the token is for.
+	known, err := s.refresh(ctx, p)
+	if err != nil {
+		return err
+	}
+	if !s.isFor(p, t, known) {
+		return errRefused
+	}
+	return nil
+}
+
+func (s *Server) isFor(p *boot.Plan, t boot.Token, known boot.Attempt) bool {
+	if t.Attempt == known.Number || t.Audience != boot.AudienceBoot {
+		return t.Attempt == known.Number
+	}
+	coming, err := s.attempts.Coming(p)
+	return err == nil && t.Attempt == coming.Number
 }
 
 // minimumProof is the plan's; a plan that was not told any asks for Address.
@@ -103,29 +155,40 @@ func filter(plans []*boot.Plan, keep func(*boot.Plan) bool) []*boot.Plan {
 	return plans
 }
 
-// onBehalfOf finds the machine that a trusted DHCP server names. Names that
-// lead to different machines are ambiguous.
-func (s *Server) onBehalfOf(p peer) ([]*boot.Plan, error) {
+// names are what somebody calls a machine.
+type names struct {
+	macs  []boot.MAC
+	uuids []boot.UUID
+	addrs []netip.Addr
+}
+
+// byNames finds the machine that has these names. It returns errUnknown when
+// none leads to one, and boot.ErrAmbiguous when they lead to different machines.
+func (s *Server) byNames(n names) ([]*boot.Plan, error) {
 	var found []*boot.Plan
 	look := func(plans []*boot.Plan, err error) error {
 		switch {
 		case errors.Is(err, boot.ErrNotFound):
 			return nil
 		case err != nil:
-			return fmt.Errorf("finding the machine that a DHCP server named: %w", err)
+			return fmt.Errorf("finding the machine of a name: %w", err)
 		case found != nil && !sameMachine(found, plans):
-			return fmt.Errorf("finding the machine that a DHCP server named: %w", boot.ErrAmbiguous)
-		case len(plans) > len(found):
-			found = plans
+			return fmt.Errorf("finding the machine of a name: %w", boot.ErrAmbiguous)
 		}
+		found = union(found, plans)
 		return nil
 	}
-	for _, mac := range p.macs {
+	for _, mac := range n.macs {
 		if err := look(s.source.ByMAC(mac)); err != nil {
 			return nil, err
 		}
 	}
-	for _, addr := range p.addrs {
+	for _, uuid := range n.uuids {
+		if err := look(s.source.ByUUID(uuid)); err != nil {
+			return nil, err
+		}
+	}
+	for _, addr := range n.addrs {
 		if err := look(s.source.ByAddr(addr)); err != nil {
 			return nil, err
 		}
@@ -136,14 +199,44 @@ func (s *Server) onBehalfOf(p peer) ([]*boot.Plan, error) {
 	return found, nil
 }
 
-// sameMachine says whether two answers of a source share a plan.
+// union returns the plans of both answers. The source's slices are shared, so it
+// copies where there is something to add.
+func union(a, b []*boot.Plan) []*boot.Plan {
+	if len(a) == 0 {
+		return b
+	}
+	for _, p := range b {
+		if !contains(a, p) {
+			a = append(a[:len(a):len(a)], p)
+		}
+	}
+	return a
+}
+
+// sameMachine says whether two answers of a source are about one machine: they
+// share a plan or, where each kind of config lists something else of it, a name.
 func sameMachine(a, b []*boot.Plan) bool {
 	for _, p := range a {
-		if contains(b, p) {
-			return true
+		for _, q := range b {
+			if p.Object.UID == q.Object.UID || shareName(p, q) {
+				return true
+			}
 		}
 	}
 	return false
+}
+
+// shareName says whether configs of two kinds name one machine. Those of
+// different namespaces may not speak for one machine together.
+func shareName(p, q *boot.Plan) bool {
+	if p.Object.Kind == q.Object.Kind || p.Object.Namespace != q.Object.Namespace {
+		return false
+	}
+	a, b := p.Machine, q.Machine
+	if a.UUID != "" && b.UUID != "" {
+		return a.UUID == b.UUID
+	}
+	return slices.ContainsFunc(a.MACs, func(m boot.MAC) bool { return slices.Contains(b.MACs, m) })
 }
 
 func contains(plans []*boot.Plan, p *boot.Plan) bool {

@@ -39,12 +39,12 @@ func (s *Server) serveDigest(x *exchange, d boot.Digest) error {
 	if err == nil {
 		for _, p := range id.plans {
 			if a, ok := p.Artifact(boot.RoleUKI); ok && a.Digest == d {
-				return s.deliverPlan(x, id.proof, p)
+				return s.deliverPlan(x, id, p)
 			}
 		}
 		if p, err := ukiPlan(id.plans); err == nil {
 			if t, err := s.targetOf(p); err == nil && t.artifact.Digest == d {
-				return s.deliver(x, id.proof, p, t)
+				return s.deliver(x, id, p, t)
 			}
 		}
 	} else if errors.Is(err, boot.ErrUnavailable) {
@@ -57,12 +57,12 @@ func (s *Server) serveDigest(x *exchange, d boot.Digest) error {
 	return s.serveBlob(x, a, immutable, nil)
 }
 
-func (s *Server) deliverPlan(x *exchange, proof boot.Proof, p *boot.Plan) error {
+func (s *Server) deliverPlan(x *exchange, id identity, p *boot.Plan) error {
 	t, err := s.targetOf(p)
 	if err != nil {
 		return err
 	}
-	return s.deliver(x, proof, p, t)
+	return s.deliver(x, id, p, t)
 }
 
 // publicArtifact finds a digest that a ready plan names, or the default image.

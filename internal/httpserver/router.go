@@ -18,25 +18,44 @@ const (
 	routeImageQuery
 	routeIgnition
 	routeIgnitionUUID
+	routeIPXEChain
+	routeIPXEQuery
+	routeIPXEName
+	routeIPXEToken
+	routeGRUBChain
+	routeGRUBMAC
+	routeCloudInit
+	routeCloudInitUUID
+	routeCloudInitToken
 	routeCount
 )
 
-var routeNames = [routeCount]string{"none", "/httpboot", "/images/{digest}", "/httpboot/{image}", "/image", "/ignition", "/ignition/{uuid}"}
+var routeNames = [routeCount]string{
+	"none", "/httpboot", "/images/{digest}", "/httpboot/{image}", "/image", "/ignition", "/ignition/{uuid}",
+	"/boot.ipxe", "/ipxe", "/ipxe/{name}", "/ipxe/t/{token}", "/grub/grub.cfg", "/grub/grub.cfg-01-{mac}",
+	"/cloud-init/{file}", "/cloud-init/{uuid}/{file}", "/cloud-init/t/{token}/{file}",
+}
 
 // maxPath bounds the paths that are looked at, in bytes.
 const maxPath = 2048
 
-// tokenPrefix is followed by a token and a name that ends in .efi, for
-// firmware that goes by the suffix.
-const tokenPrefix = "/httpboot/t/"
+// These are followed by a token; at /httpboot also by a name that ends in .efi,
+// for firmware that goes by the suffix.
+const (
+	bootTokenPrefix  = "/httpboot/t/"
+	ipxeTokenPrefix  = "/ipxe/t/"
+	cloudTokenPrefix = "/cloud-init/t/"
+)
 
 // match is a route that a path led to. Firmware follows no redirect, so there
 // is no router here that redirects to clean a path: see cleanPath.
 type match struct {
 	route routeID
 	serve func(*Server, *exchange) error
-	// arg is the digest or UUID of the path, unchecked.
+	// arg is the digest, UUID or MAC address of the path, unchecked.
 	arg string
+	// file is the file of cloud-init that the path names, unchecked.
+	file string
 	// token is the one in the path.
 	token string
 }
@@ -50,6 +69,15 @@ func matchBoot(path string) (match, bool) {
 	}
 	if uuid, ok := strings.CutPrefix(path, "/ignition/"); ok {
 		return match{route: routeIgnitionUUID, serve: (*Server).ignitionOf, arg: uuid}, !strings.Contains(uuid, "/")
+	}
+	if m, ok := matchIPXE(path); ok {
+		return m, true
+	}
+	if m, ok := matchGRUB(path); ok {
+		return m, true
+	}
+	if m, ok := matchCloudInit(path); ok {
+		return m, true
 	}
 	if m, ok := matchImage(path); ok {
 		return m, true
@@ -85,13 +113,57 @@ func compatDigest(name string) (string, bool) {
 }
 
 func matchToken(path string) (match, bool) {
-	rest, ok := strings.CutPrefix(path, tokenPrefix)
+	rest, ok := strings.CutPrefix(path, bootTokenPrefix)
 	if !ok {
 		return match{}, false
 	}
 	token, name, ok := strings.Cut(rest, "/")
 	ok = ok && token != "" && strings.HasSuffix(name, ".efi") && !strings.Contains(name, "/")
 	return match{route: routeHTTPBoot, serve: (*Server).httpboot, token: token}, ok
+}
+
+func matchIPXE(path string) (match, bool) {
+	switch path {
+	case "/boot.ipxe":
+		return match{route: routeIPXEChain, serve: (*Server).ipxeChain}, true
+	case "/ipxe":
+		return match{route: routeIPXEQuery, serve: (*Server).ipxeQuery}, true
+	}
+	if token, ok := strings.CutPrefix(path, ipxeTokenPrefix); ok {
+		return match{route: routeIPXEToken, serve: (*Server).ipxeQuery, token: token}, !strings.Contains(token, "/")
+	}
+	name, ok := strings.CutPrefix(path, "/ipxe/")
+	return match{route: routeIPXEName, serve: (*Server).ipxeOf, arg: name}, ok && !strings.Contains(name, "/")
+}
+
+func matchGRUB(path string) (match, bool) {
+	if path == "/grub/grub.cfg" {
+		return match{route: routeGRUBChain, serve: (*Server).grubChain}, true
+	}
+	// 01 is the hardware type of Ethernet, as PXELINUX writes it before a MAC.
+	mac, ok := strings.CutPrefix(path, "/grub/grub.cfg-01-")
+	return match{route: routeGRUBMAC, serve: (*Server).grubOf, arg: mac}, ok && !strings.Contains(mac, "/")
+}
+
+// matchCloudInit reads what stands before the name of a file of cloud-init:
+// nothing, a UUID, or a token.
+func matchCloudInit(path string) (match, bool) {
+	rest, ok := strings.CutPrefix(path, "/cloud-init/")
+	if !ok {
+		return match{}, false
+	}
+	last := strings.LastIndexByte(rest, '/')
+	m := match{route: routeCloudInit, serve: (*Server).cloudInit, file: rest[last+1:]}
+	if last < 0 {
+		return m, true
+	}
+	before := rest[:last]
+	if token, ok := strings.CutPrefix(path[:len("/cloud-init/")+last], cloudTokenPrefix); ok {
+		m.route, m.token = routeCloudInitToken, token
+		return m, !strings.Contains(token, "/")
+	}
+	m.route, m.serve, m.arg = routeCloudInitUUID, (*Server).cloudInitOf, before
+	return m, !strings.Contains(before, "/")
 }
 
 // cleanPath drops empty segments and the slash at the end: what other routers
@@ -141,8 +213,10 @@ func loggable(p string) string {
 	if !ok {
 		return "-"
 	}
-	if strings.HasPrefix(clean, tokenPrefix) {
-		return tokenPrefix + "-"
+	for _, prefix := range []string{bootTokenPrefix, ipxeTokenPrefix, cloudTokenPrefix} {
+		if strings.HasPrefix(clean, prefix) {
+			return prefix + "-"
+		}
 	}
 	// A token is 80 characters; nothing that we serve has a longer segment.
 	for segment := range strings.SplitSeq(clean, "/") {

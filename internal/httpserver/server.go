@@ -3,6 +3,7 @@ package httpserver
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -13,11 +14,15 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/boot-operator/boot-operator/internal/boot"
+	"github.com/boot-operator/boot-operator/internal/render"
 )
 
 // DefaultCommitWait is how long the held back end of a Once delivery waits for
 // its commit: less than the idle seconds after which firmware gives up.
 const DefaultCommitWait = 3 * time.Second
+
+// maxBaseURL keeps a URL with a token within 200 characters, in bytes.
+const maxBaseURL = 100
 
 // Options is everything that a Server is made of. Source, Blobs, Secrets and
 // Attempts are required.
@@ -26,8 +31,17 @@ type Options struct {
 	Blobs    boot.Blobs
 	Secrets  boot.Secrets
 	Attempts boot.Attempts
+	// Scripts renders what iPXE and GRUB run; nil is the template that is built in.
+	Scripts *render.Scripts
 	// Keyring checks the tokens in URLs. Without one, no token is accepted.
 	Keyring *boot.Keyring
+	// Issuer mints the tokens that are handed out. Without one, none are.
+	Issuer *boot.Issuer
+	// BaseURL is this server as machines reach it, for example
+	// http://10.0.0.1:8082, in at most 100 bytes. Where it is empty, scripts name
+	// the address that the machine connected to, and DHCP servers are told no URL
+	// with a token. The Host header counts for nothing.
+	BaseURL string
 	// TrustedProxies may add hops to X-Forwarded-For. An address in here never
 	// proves a machine by itself.
 	TrustedProxies []netip.Prefix
@@ -61,11 +75,14 @@ type Server struct {
 	blobs      boot.Blobs
 	secrets    boot.Secrets
 	attempts   boot.Attempts
+	scripts    *render.Scripts
 	keyring    *boot.Keyring
+	issuer     *boot.Issuer
 	proxies    prefixes
 	dhcp       prefixes
 	proxyProto prefixes
 	imageURL   string
+	baseURL    string
 	fallback   func() (boot.Artifact, string, bool)
 	now        func() time.Time
 	commitWait time.Duration
@@ -73,6 +90,7 @@ type Server struct {
 	metrics    *metrics
 
 	deliveries deliveries
+	bindings   bindings
 	refreshes  refreshes
 	holds      holds
 	served     limiter
@@ -87,21 +105,32 @@ func New(o Options) (*Server, error) {
 	if o.Source == nil || o.Blobs == nil || o.Secrets == nil || o.Attempts == nil {
 		return nil, fmt.Errorf("%w: the HTTP server needs a source, blobs, secrets and attempts", boot.ErrInvalid)
 	}
-	base, err := imageBase(o.ImageServerURL)
+	images, err := cleanBase("image server URL", "http://10.0.0.1:8083/httpboot", o.ImageServerURL)
 	if err != nil {
 		return nil, err
+	}
+	base, err := cleanBase("boot server URL", "http://10.0.0.1:8082", o.BaseURL)
+	if err != nil {
+		return nil, err
+	}
+	if len(base) > maxBaseURL {
+		return nil, fmt.Errorf("%w: the boot server URL has %d bytes; it may have %d", boot.ErrInvalid, len(base), maxBaseURL)
 	}
 	m, err := newMetrics(o.Registerer)
 	if err != nil {
 		return nil, fmt.Errorf("registering HTTP metrics: %w", err)
 	}
 	s := &Server{
-		source: o.Source, blobs: o.Blobs, secrets: o.Secrets, attempts: o.Attempts, keyring: o.Keyring,
+		source: o.Source, blobs: o.Blobs, secrets: o.Secrets, attempts: o.Attempts,
+		scripts: o.Scripts, keyring: o.Keyring, issuer: o.Issuer,
 		proxies: newPrefixes(o.TrustedProxies), dhcp: newPrefixes(o.TrustedDHCP), proxyProto: newPrefixes(o.ProxyProtocolFrom),
-		imageURL: base, fallback: o.DefaultImage, now: o.Now, commitWait: o.CommitWait, log: o.Logger, metrics: m,
+		imageURL: images, baseURL: base, fallback: o.DefaultImage, now: o.Now, commitWait: o.CommitWait, log: o.Logger, metrics: m,
 		served:     limiter{burst: 200, window: logWindow},
 		refused:    limiter{burst: 30, window: logWindow},
 		handshakes: limiter{burst: 10, window: logWindow},
+	}
+	if s.scripts == nil {
+		s.scripts = render.NewScripts()
 	}
 	if s.now == nil {
 		s.now = time.Now
@@ -112,18 +141,42 @@ func New(o Options) (*Server, error) {
 	return s, nil
 }
 
-func imageBase(s string) (string, error) {
+// cleanBase checks a URL that paths are added to, and drops the slash at its end.
+// The URL may be empty.
+func cleanBase(name, example, s string) (string, error) {
 	if s == "" {
 		return "", nil
 	}
 	u, err := url.Parse(s)
-	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.RawQuery != "" || u.Fragment != "" {
-		return "", fmt.Errorf("%w: the image server URL %q is not of the form http://10.0.0.1:8083/httpboot", boot.ErrInvalid, s)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return "", fmt.Errorf("%w: the %s %q is not of the form %s", boot.ErrInvalid, name, s, example)
 	}
 	return strings.TrimRight(s, "/"), nil
 }
 
-// BootHandler serves everything: /httpboot, /ignition and the image routes.
+// base is this server's URL for whoever asks: the option, else the address that
+// the connection was made to.
+func (s *Server) base(r *http.Request) string {
+	if s.baseURL != "" {
+		return s.baseURL
+	}
+	scheme := "http://"
+	if r.TLS != nil {
+		scheme = "https://"
+	}
+	local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	if !ok {
+		return scheme + "localhost" // not reached by way of net/http
+	}
+	if tcp, ok := local.(*net.TCPAddr); ok {
+		ap := tcp.AddrPort()
+		return scheme + netip.AddrPortFrom(boot.CanonicalAddr(ap.Addr()), ap.Port()).String()
+	}
+	return scheme + local.String()
+}
+
+// BootHandler serves everything: boot bytes and scripts, secrets, and the image
+// routes.
 func (s *Server) BootHandler() http.Handler { return &handler{server: s, match: matchBoot} }
 
 // ImageHandler serves public blobs only: the routes of the image proxy.
@@ -154,13 +207,11 @@ func (h *handler) serve(x *exchange) error {
 	if !ok {
 		return errNoRoute
 	}
-	x.route, x.arg = m.route, m.arg
+	x.route, x.arg, x.file = m.route, m.arg, m.file
 	if x.r.Method != http.MethodGet && x.r.Method != http.MethodHead {
 		return errMethod
 	}
-	if err := x.readToken(m.token); err != nil {
-		return err
-	}
+	x.readToken(m.token)
 	var err error
 	if x.peer, err = h.server.peerOf(x.r); err != nil {
 		return err

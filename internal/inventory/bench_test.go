@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"runtime"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -54,7 +55,8 @@ func BenchmarkEvent(b *testing.B) {
 }
 
 func TestLookupsAllocateNothing(t *testing.T) {
-	i := filled(Options{}, rack(100)...)
+	i := filled(Options{}, append(rack(100), httpConfig("booted", 0, claiming(uuidB), bootedAt("10.9.9.9", "Proxy", epoch)))...)
+	booted := netip.MustParseAddr("10.9.9.9")
 	i.putNode(node("n", "10.244.0.0/16", "172.16.0.1"))
 	uuid, mac, addr := boot.UUID(rackUUID(7)), boot.MAC(rackMAC(7)), netip.MustParseAddr(rackAddr(7))
 	require.Zero(t, testing.AllocsPerRun(100, func() {
@@ -63,6 +65,9 @@ func TestLookupsAllocateNothing(t *testing.T) {
 		_, c := i.ByAddr(addr)
 		_, d := i.ByObject("uid-HTTPBootConfig-machine-00007")
 		_, e := i.PublicArtifact(digestA)
+		if _, err := i.ByBootAddr(booted); err != nil {
+			panic(err)
+		}
 		if a != nil || b != nil || c != nil || d != nil || e != nil || i.ProvesNothing(addr) {
 			panic("not found")
 		}
@@ -70,8 +75,18 @@ func TestLookupsAllocateNothing(t *testing.T) {
 }
 
 func TestAConfigCostsLittleMemory(t *testing.T) {
-	const n = 20000
-	configs := rack(n)
+	t.Run("never booted", func(t *testing.T) { costsLittleMemory(t, rack(20000)) })
+	t.Run("booted", func(t *testing.T) {
+		configs := rack(20000)
+		for k, c := range configs {
+			bootedAt(rackAddr(k), "Proxy", epoch.Add(time.Duration(k)*time.Second))(c)
+		}
+		costsLittleMemory(t, configs)
+	})
+}
+
+func costsLittleMemory(t *testing.T, configs []v1alpha1.Config) {
+	n := uint64(len(configs))
 	before := heapBytes()
 	i := filled(Options{}, configs...)
 	each := (heapBytes() - before) / n

@@ -108,6 +108,24 @@ func spec(change func(*v1alpha1.HTTPBootConfigSpec)) edit {
 	return func(cfg v1alpha1.Config) { change(&cfg.(*v1alpha1.HTTPBootConfig).Spec) }
 }
 
+func ipxeSpec(change func(*v1alpha1.IPXEBootConfigSpec)) edit {
+	return func(cfg v1alpha1.Config) { change(&cfg.(*v1alpha1.IPXEBootConfig).Spec) }
+}
+
+// bootedAt is the status of a machine whose attempt was opened at this time and
+// whose boot bytes went to this address.
+func bootedAt(addr, proof string, at time.Time) edit {
+	return func(cfg v1alpha1.Config) {
+		stage := v1alpha1.BootStageName(boot.StageUKI)
+		if cfg.Kind() == v1alpha1.KindIPXEBootConfig {
+			stage = v1alpha1.BootStageName(boot.StageIPXEScript)
+		}
+		cfg.ConfigStatus().Boot = &v1alpha1.BootStatus{Attempt: 2, OpenedTime: micro(at), Stages: []v1alpha1.BootStage{
+			{Name: stage, Attempt: 2, ClientAddress: addr, Proof: proof, StartedTime: micro(at)},
+		}}
+	}
+}
+
 func micro(t time.Time) *metav1.MicroTime {
 	m := metav1.NewMicroTime(t)
 	return &m

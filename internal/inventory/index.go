@@ -208,6 +208,7 @@ func (i *Inventory) remove(e *entry) []*entry {
 func (i *Inventory) detach(e *entry) []*entry {
 	if e.holds {
 		i.digests.withdraw(e.plan)
+		i.booted.remove(e)
 		i.tellLosers(e)
 	}
 	for _, s := range e.slots {
@@ -290,8 +291,10 @@ func (i *Inventory) hold(e *entry, holds bool) (displaced []*entry) {
 	e.holds = holds
 	if holds {
 		i.digests.publish(e.plan)
+		i.booted.insert(e)
 	} else {
 		i.digests.withdraw(e.plan)
+		i.booted.remove(e)
 	}
 	for _, s := range e.slots {
 		if !holds {
@@ -332,11 +335,13 @@ func (i *Inventory) refresh(e *entry, p *boot.Plan) {
 	if e.holds {
 		i.digests.publish(p)
 		i.digests.withdraw(e.plan)
+		i.booted.remove(e)
 	}
 	e.plan, e.alone = p, []*boot.Plan{p}
 	if !e.holds {
 		return
 	}
+	i.booted.insert(e)
 	for _, s := range e.slots {
 		s.publish()
 	}

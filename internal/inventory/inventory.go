@@ -49,6 +49,7 @@ type Inventory struct {
 	objects    map[objectKey]*entry
 	byUID      map[string]*entry
 	slots      map[key]*slot
+	booted     booted
 	digests    digests
 	namespaces namespaces
 	untrusted  *prefixSet
@@ -76,6 +77,7 @@ func New(o Options) *Inventory {
 		objects:    map[objectKey]*entry{},
 		byUID:      map[string]*entry{},
 		slots:      map[key]*slot{},
+		booted:     booted{},
 		digests:    newDigests(),
 		namespaces: newNamespaces(o),
 		untrusted:  newPrefixSet(),

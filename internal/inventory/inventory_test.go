@@ -79,6 +79,8 @@ func TestUnavailableUntilEverythingWasSeen(t *testing.T) {
 	require.ErrorIs(t, err, boot.ErrUnavailable)
 	_, err = i.ByObject("uid-HTTPBootConfig-one")
 	require.ErrorIs(t, err, boot.ErrUnavailable)
+	_, err = i.ByBootAddr(netip.MustParseAddr(addrA))
+	require.ErrorIs(t, err, boot.ErrUnavailable)
 	_, err = i.PublicArtifact(digestA)
 	require.ErrorIs(t, err, boot.ErrUnavailable)
 	require.True(t, i.ProvesNothing(netip.MustParseAddr("192.0.2.1")))

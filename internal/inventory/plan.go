@@ -18,6 +18,8 @@ func (i *Inventory) plan(cfg v1alpha1.Config) *boot.Plan {
 	machine, identity := claim.Machine(cfg, i.options.Architecture)
 	artifacts, named := artifactsOf(status)
 	minimum, proof := i.minimumProof(c.MinimumProof)
+	secret := c.IgnitionSecretRef != nil && c.IgnitionSecretRef.Name != ""
+	cloud := secret && isCloudConfig(cfg)
 	p := &boot.Plan{
 		Object:       refOf(cfg),
 		Machine:      machine,
@@ -25,7 +27,8 @@ func (i *Inventory) plan(cfg v1alpha1.Config) *boot.Plan {
 		Image:        repository(c.Image),
 		Policy:       policy(c.BootPolicy),
 		MinimumProof: minimum,
-		HasIgnition:  c.IgnitionSecretRef != nil && c.IgnitionSecretRef.Name != "",
+		HasIgnition:  secret && !cloud,
+		HasCloudInit: cloud,
 		Attempt:      claim.Attempt(cfg),
 		NotReady:     notReady(cfg),
 	}
@@ -34,22 +37,48 @@ func (i *Inventory) plan(cfg v1alpha1.Config) *boot.Plan {
 			p.NotReady = err.Error()
 		}
 	}
-	i.uki(cfg, p)
+	switch c := cfg.(type) {
+	case *v1alpha1.HTTPBootConfig:
+		i.uki(&c.Spec, p)
+	case *v1alpha1.IPXEBootConfig:
+		script(&c.Spec, p)
+	}
 	return p
 }
 
 // uki fills what only an HTTPBootConfig says.
-func (i *Inventory) uki(cfg v1alpha1.Config, p *boot.Plan) {
-	h, ok := cfg.(*v1alpha1.HTTPBootConfig)
-	if !ok {
-		return
-	}
-	if _, ok := p.Artifact(boot.RoleUKI); !ok {
-		p.ForeignURL = h.Spec.UKIURL
-	}
-	if p.Image == "" && h.Spec.UKIURL == "" {
+func (i *Inventory) uki(s *v1alpha1.HTTPBootConfigSpec, p *boot.Plan) {
+	foreign(p, boot.RoleUKI, s.UKIURL)
+	if p.Image == "" && s.UKIURL == "" {
 		p.Image = repository(i.options.DefaultImage)
 	}
+}
+
+// script fills what only an IPXEBootConfig says.
+func script(s *v1alpha1.IPXEBootConfigSpec, p *boot.Plan) {
+	foreign(p, boot.RoleKernel, s.KernelURL)
+	foreign(p, boot.RoleInitrd, s.InitrdURL)
+	foreign(p, boot.RoleSquashfs, s.SquashfsURL)
+	p.KernelArguments, p.ScriptTemplate = s.KernelArguments, s.ScriptTemplate
+	p.HasScript = s.IPXEScriptSecretRef != nil && s.IPXEScriptSecretRef.Name != ""
+}
+
+// foreign adds the URL of what the status names no artifact for.
+func foreign(p *boot.Plan, role boot.Role, url string) {
+	if _, ok := p.Artifact(role); ok || url == "" {
+		return
+	}
+	if p.Foreign == nil {
+		p.Foreign = make(map[boot.Role]string, 1)
+	}
+	p.Foreign[role] = url
+}
+
+// isCloudConfig says whether the document of this spec was found to be user data
+// for cloud-init. Before the operator has looked it counts as Ignition.
+func isCloudConfig(cfg v1alpha1.Config) bool {
+	c := meta.FindStatusCondition(cfg.ConfigStatus().Conditions, v1alpha1.ConditionIgnitionValid)
+	return c != nil && c.Reason == v1alpha1.ReasonCloudConfig && c.ObservedGeneration == cfg.GetGeneration()
 }
 
 func refOf(cfg v1alpha1.Config) boot.Ref {
@@ -85,9 +114,12 @@ func repository(reference string) string {
 	return reference
 }
 
-// notReady says why the status does not allow to serve the plan; empty when
-// it does.
+// notReady says why the annotations or the status do not allow to serve the
+// plan; empty when they do.
 func notReady(cfg v1alpha1.Config) string {
+	if _, ok := cfg.GetAnnotations()[v1alpha1.PausedAnnotation]; ok {
+		return "paused by the annotation " + v1alpha1.PausedAnnotation
+	}
 	ready := meta.FindStatusCondition(cfg.ConfigStatus().Conditions, v1alpha1.ConditionReady)
 	switch {
 	case ready == nil:

@@ -40,9 +40,10 @@ func TestPlanOfAFullConfig(t *testing.T) {
 		s.IgnitionSecretRef = &corev1.LocalObjectReference{Name: "document"}
 	}), withBoot(v1alpha1.BootStatus{
 		Attempt: 4, OpenedTime: micro(epoch), SecretAddress: "::ffff:10.0.0.5",
-		Served: &v1alpha1.BootServed{Attempt: 4},
+		Served: &v1alpha1.BootServed{Attempt: 4}, Armed: &v1alpha1.BootArmed{Attempt: 5},
+		RelayPort: &v1alpha1.RelayPort{Attempt: 4, RelayAddress: "10.1.0.1", CircuitID: "ge-0/0/1"},
 		Stages: []v1alpha1.BootStage{
-			{Name: "UKI", Attempt: 4, CompletedTime: micro(epoch.Add(time.Second))},
+			{Name: "UKI", Attempt: 4, ClientAddress: "10.0.0.9", Proof: "Relay", CompletedTime: micro(epoch.Add(time.Second))},
 			{Name: "Ignition", Attempt: 4, CompletedTime: micro(epoch.Add(time.Minute))},
 		},
 	}), func(cfg v1alpha1.Config) {
@@ -59,7 +60,8 @@ func TestPlanOfAFullConfig(t *testing.T) {
 		HasIgnition:  true,
 		Attempt: boot.Attempt{
 			Number: 4, OpenedAt: epoch, SecretServedAt: epoch.Add(time.Minute), SecretAddr: netip.MustParseAddr(addrA),
-			UKIServedAt: epoch.Add(time.Second), Spent: true, Ambiguous: true,
+			BootServedAt: epoch.Add(time.Second), BootAddr: netip.MustParseAddr("10.0.0.9"), BootProof: boot.Relay,
+			Spent: true, Ambiguous: true, Armed: true, Port: boot.RelayPort{Relay: netip.MustParseAddr("10.1.0.1"), Circuit: "ge-0/0/1"},
 		},
 	}, planOf(t, Options{MinimumProof: boot.BMC}, cfg))
 }
@@ -94,6 +96,7 @@ func TestWhyAPlanIsNotReady(t *testing.T) {
 		{"an older spec", ready(func(c *metav1.Condition) { c.ObservedGeneration = 2 }), "the operator has not looked at generation 3 yet; its status is about generation 2"},
 		{"a message", ready(func(c *metav1.Condition) { c.Status, c.Reason, c.Message = "False", "ImageNotFound", "no such tag" }), "ImageNotFound: no such tag"},
 		{"no message", ready(func(c *metav1.Condition) { c.Status, c.Reason = "Unknown", "Progressing" }), "the condition Ready is Unknown, reason Progressing"},
+		{"paused", func(cfg v1alpha1.Config) { cfg.SetAnnotations(map[string]string{v1alpha1.PausedAnnotation: ""}) }, "paused by the annotation boot.ironcore.dev/paused"},
 		{"a UUID that names nobody", claiming("03000200-0400-0500-0006-000700080009"), "spec.systemUUID: invalid: 03000200-0400-0500-0006-000700080009 is a placeholder that many machines carry and identifies none"},
 		{"a digest that is none", withDigest("sha256:12"), `status.artifacts, role UKI: invalid: "sha256:12" is not a digest of the form sha256:<64 hexadecimal digits>`},
 		{"a size that is none", func(cfg v1alpha1.Config) { cfg.ConfigStatus().Artifacts[0].Size = -1 }, "status.artifacts, role UKI: invalid: size -1 is negative"},
@@ -109,12 +112,76 @@ func TestWhyAPlanIsNotReady(t *testing.T) {
 func TestForeignURLOnlyWhereTheStoreHasNoUKI(t *testing.T) {
 	url := spec(func(s *v1alpha1.HTTPBootConfigSpec) { s.UKIURL = "https://images.example.com/os.efi" })
 	without := func(cfg v1alpha1.Config) { cfg.ConfigStatus().Artifacts = nil }
-	require.Empty(t, planOf(t, Options{DefaultImage: "r/d:1"}, httpConfig("one", 0, url)).ForeignURL)
+	require.Empty(t, planOf(t, Options{DefaultImage: "r/d:1"}, httpConfig("one", 0, url)).Foreign)
 	p := planOf(t, Options{DefaultImage: "r/d:1"}, httpConfig("one", 0, url, without))
-	require.Equal(t, "https://images.example.com/os.efi", p.ForeignURL)
+	require.Equal(t, "https://images.example.com/os.efi", p.Foreign[boot.RoleUKI])
 	require.Empty(t, p.Image)
 	require.Equal(t, "r/d", planOf(t, Options{DefaultImage: "r/d:1"}, httpConfig("one", 0)).Image)
 	require.Empty(t, planOf(t, Options{DefaultImage: "r/d:1"}, ipxeConfig("one", 0)).Image)
+}
+
+func TestPlanOfAScript(t *testing.T) {
+	cfg := ipxeConfig("one", 0, ipxeSpec(func(s *v1alpha1.IPXEBootConfigSpec) {
+		s.KernelURL, s.InitrdURL, s.SquashfsURL = "http://h/k", "http://h/i", "http://h/s"
+		s.KernelArguments, s.ScriptTemplate = []string{"quiet", "a=b"}, "#!ipxe\nboot"
+		s.IPXEScriptSecretRef = &corev1.LocalObjectReference{Name: "script"}
+	}), func(cfg v1alpha1.Config) {
+		cfg.ConfigStatus().Artifacts[0].Role = v1alpha1.ArtifactRole(boot.RoleInitrd)
+	})
+	p := planOf(t, Options{DefaultImage: "r/d:1"}, cfg)
+	require.Equal(t, map[boot.Role]string{boot.RoleKernel: "http://h/k", boot.RoleSquashfs: "http://h/s"}, p.Foreign, "the initrd is in the store")
+	require.Equal(t, []string{"quiet", "a=b"}, p.KernelArguments)
+	require.Equal(t, "#!ipxe\nboot", p.ScriptTemplate)
+	require.True(t, p.HasScript)
+	require.False(t, p.HasIgnition)
+
+	p = planOf(t, Options{}, ipxeConfig("two", 0, ipxeSpec(func(s *v1alpha1.IPXEBootConfigSpec) { s.IPXEScriptSecretRef = &corev1.LocalObjectReference{} })))
+	require.False(t, p.HasScript, "a reference that names nothing")
+	require.Nil(t, p.Foreign)
+}
+
+func TestUserDataIsNotIgnition(t *testing.T) {
+	found := func(reason string, generation int64) edit {
+		return func(cfg v1alpha1.Config) {
+			s := cfg.ConfigStatus()
+			s.Conditions = append(s.Conditions, metav1.Condition{Type: v1alpha1.ConditionIgnitionValid, Status: metav1.ConditionTrue, Reason: reason, ObservedGeneration: generation})
+		}
+	}
+	names := func(cfg v1alpha1.Config) {
+		cfg.(*v1alpha1.HTTPBootConfig).Spec.IgnitionSecretRef = &corev1.LocalObjectReference{Name: "document"}
+	}
+	for _, tc := range []struct {
+		name            string
+		edits           []edit
+		ignition, cloud bool
+	}{
+		{"no secret", nil, false, false},
+		{"no secret any more", []edit{found(v1alpha1.ReasonCloudConfig, 3)}, false, false},
+		{"not looked at yet", []edit{names}, true, false},
+		{"Ignition", []edit{names, found(v1alpha1.ReasonIgnitionValid, 3)}, true, false},
+		{"user data", []edit{names, found(v1alpha1.ReasonCloudConfig, 3)}, false, true},
+		{"user data, for an earlier spec", []edit{names, found(v1alpha1.ReasonCloudConfig, 2)}, true, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			p := planOf(t, Options{}, httpConfig("one", 0, tc.edits...))
+			require.Equal(t, tc.ignition, p.HasIgnition)
+			require.Equal(t, tc.cloud, p.HasCloudInit)
+		})
+	}
+}
+
+func TestAPausedConfigKeepsItsMachineAndServesNothing(t *testing.T) {
+	paused := httpConfig("paused", 0, claiming(uuidA), func(cfg v1alpha1.Config) {
+		cfg.SetAnnotations(map[string]string{v1alpha1.PausedAnnotation: "moving"})
+	})
+	younger := httpConfig("younger", 1, claiming(uuidA), withDigest(digestB))
+	i := filled(Options{}, paused, younger)
+	require.Equal(t, "HTTPBootConfig paused", lookup(t, i, uuidA))
+	_, lost := i.Conflict(younger)
+	require.True(t, lost)
+	_, err := i.PublicArtifact(digestA)
+	require.ErrorIs(t, err, boot.ErrNotFound)
+	require.Contains(t, i.Digests(), digestA, "its blobs stay in the store")
 }
 
 func TestRepositoryOfAReference(t *testing.T) {

@@ -29,6 +29,9 @@ var contested = []string{
 	"10.0.0.1", "::ffff:10.0.0.1", "10.0.0.2", "10.0.0.3", "2001:db8::1",
 }
 
+// The few addresses that random configs are booted at.
+var bootAddrs = []string{"10.0.0.1", "::ffff:10.0.0.1", "10.0.9.9", "2001:db8::9"}
+
 // world is what a naive implementation keeps: the objects themselves.
 type world struct {
 	configs map[objectKey]v1alpha1.Config
@@ -124,6 +127,30 @@ func (w *world) find(id string) string {
 	return strings.Join(all, ", ")
 }
 
+// bootedAt finds from scratch whose present attempt was booted at an address
+// last.
+func (w *world) bootedAt(addr string) string {
+	var all []v1alpha1.Config
+	for _, kind := range []string{v1alpha1.KindHTTPBootConfig, v1alpha1.KindIPXEBootConfig} {
+		holders, _ := w.holders(kind)
+		for _, h := range holders {
+			b := h.ConfigStatus().Boot
+			if b != nil && b.Stages[0].Proof != "Claimed" && canonical(b.Stages[0].ClientAddress) == addr {
+				all = append(all, h)
+			}
+		}
+	}
+	if len(all) == 0 {
+		return boot.ErrNotFound.Error()
+	}
+	last := slices.MinFunc(all, func(a, b v1alpha1.Config) int {
+		return cmp.Or(b.ConfigStatus().Boot.OpenedTime.Compare(a.ConfigStatus().Boot.OpenedTime.Time),
+			a.GetCreationTimestamp().Compare(b.GetCreationTimestamp().Time), cmp.Compare(a.GetNamespace(), b.GetNamespace()),
+			cmp.Compare(a.GetName(), b.GetName()), cmp.Compare(a.Kind(), b.Kind()))
+	})
+	return string(last.GetUID())
+}
+
 // blobs lists from scratch what statuses name, and what ready holders do.
 func (w *world) blobs() (named, public map[boot.Digest]struct{}) {
 	named, public = map[boot.Digest]struct{}{}, map[boot.Digest]struct{}{}
@@ -154,6 +181,10 @@ func randomConfig(r *rand.Rand, w *world) v1alpha1.Config {
 	}
 	if r.IntN(8) == 0 {
 		edits = append(edits, deleting)
+	}
+	if r.IntN(2) == 0 {
+		edits = append(edits, bootedAt(bootAddrs[r.IntN(len(bootAddrs))], []string{"Claimed", "Address", "BMC"}[r.IntN(3)],
+			epoch.Add(time.Duration(r.IntN(4))*time.Minute)))
 	}
 	c := config(kind, fmt.Sprintf("c%d", r.IntN(8)), r.IntN(5), edits...)
 	withUID(fmt.Sprintf("%s-%s-%d", c.GetNamespace(), c.GetUID(), r.IntN(2)))(c)
@@ -207,6 +238,14 @@ func (w *world) check(t *testing.T, i *Inventory) {
 	for _, spelled := range contested {
 		asked := canonical(spelled)
 		require.Equal(t, w.find(asked), lookup(t, i, spelled), spelled)
+	}
+	for _, addr := range bootAddrs {
+		p, err := i.ByBootAddr(netip.MustParseAddr(addr))
+		got := fmt.Sprint(err)
+		if err == nil {
+			got = p.Object.UID
+		}
+		require.Equal(t, w.bootedAt(canonical(addr)), got, addr)
 	}
 	named, public := w.blobs()
 	require.Equal(t, named, i.Digests())
@@ -293,6 +332,7 @@ func TestIncrementalIndexEqualsANaiveOne(t *testing.T) {
 				i.drop(k)
 			}
 			require.Empty(t, i.slots, "nothing stays of what is gone")
+			require.Empty(t, i.booted)
 			require.Empty(t, i.objects)
 			require.Empty(t, i.byUID)
 			require.Empty(t, i.digests.named)
@@ -339,6 +379,7 @@ func TestLookupsWhileEverythingChanges(*testing.T) {
 					_ = p.Object.String() + p.NotReady
 				}
 				_, _ = i.ByAddr(netip.MustParseAddr("10.0.0.1"))
+				_, _ = i.ByBootAddr(netip.MustParseAddr("10.0.0.1"))
 				_, _ = i.PublicArtifact(digestA)
 				_ = i.ProvesNothing(netip.MustParseAddr("10.0.0.1"))
 				_, _ = i.Conflict(httpConfig("x", 9, claiming(uuidA)))

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
@@ -157,11 +159,55 @@ func TestStripKeepsWhatTheInventoryReads(t *testing.T) {
 }
 
 func TestTextsAreSharedWithinBounds(t *testing.T) {
-	n := interner{known: map[string]string{}}
-	for k := range maxTexts + 5 {
+	n := interner{known: map[string]string{}, most: 100, longest: 40}
+	for k := range n.most + 5 {
 		require.Equal(t, rackUUID(k), n.share(rackUUID(k)))
+		require.LessOrEqual(t, len(n.known), n.most)
 	}
-	require.LessOrEqual(t, len(n.known), maxTexts)
+	long := strings.Repeat("x", n.longest+1)
+	require.Equal(t, long, n.share(long))
+	require.NotContains(t, n.known, long)
+}
+
+// A template of 16 KiB that 50,000 machines share must not be there 50,000 times.
+func TestATemplateThatConfigsShareIsInMemoryOnce(t *testing.T) {
+	template := "#!ipxe\n" + strings.Repeat("# 0123456789\n", 1200)
+	var all []*boot.Plan
+	for range 2 {
+		cfg := ipxeConfig("one", 0, ipxeSpec(func(s *v1alpha1.IPXEBootConfigSpec) {
+			s.ScriptTemplate = strings.Clone(template)
+			s.KernelArguments = []string{strings.Clone("console=ttyS0,115200")}
+		}))
+		got, err := Strip(cfg)
+		require.NoError(t, err)
+		all = append(all, New(Options{}).plan(got.(v1alpha1.Config)))
+	}
+	require.Equal(t, template, all[1].ScriptTemplate)
+	require.Same(t, unsafe.StringData(all[0].ScriptTemplate), unsafe.StringData(all[1].ScriptTemplate))
+	require.Same(t, unsafe.StringData(all[0].KernelArguments[0]), unsafe.StringData(all[1].KernelArguments[0]))
+}
+
+func TestWhatStatusesOfBootsRepeatIsInMemoryOnce(t *testing.T) {
+	var all []*v1alpha1.BootStatus
+	for range 2 {
+		text := strings.Clone
+		cfg := httpConfig("one", 0, withBoot(v1alpha1.BootStatus{
+			Attempt: 1, Served: &v1alpha1.BootServed{Digest: text(string(digestA))},
+			Stages:    []v1alpha1.BootStage{{Name: "UKI", Proof: text("Relay"), Digest: text(string(digestA))}},
+			Offer:     &v1alpha1.BootOffer{Firmware: text("x86-64 UEFI HTTP")},
+			RelayPort: &v1alpha1.RelayPort{RelayAddress: text("10.1.0.1"), RemoteID: text("switch-1")},
+		}))
+		got, err := Strip(cfg)
+		require.NoError(t, err)
+		all = append(all, got.(v1alpha1.Config).ConfigStatus().Boot)
+	}
+	texts := func(b *v1alpha1.BootStatus) []string {
+		return []string{b.Served.Digest, b.Stages[0].Proof, b.Stages[0].Digest, b.Offer.Firmware, b.RelayPort.RelayAddress, b.RelayPort.RemoteID}
+	}
+	require.Equal(t, texts(all[0]), texts(all[1]))
+	for n, s := range texts(all[0]) {
+		require.Same(t, unsafe.StringData(s), unsafe.StringData(texts(all[1])[n]), s)
+	}
 }
 
 func eventually(t *testing.T, ok func() bool) {

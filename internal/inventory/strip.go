@@ -31,6 +31,10 @@ func Strip(obj any) (any, error) {
 		share(&o.Spec.Image, &o.Spec.UKIURL, (*string)(&o.Spec.Architecture), (*string)(&o.Spec.BootPolicy))
 	case *v1alpha1.IPXEBootConfig:
 		share(&o.Spec.Image, &o.Spec.KernelURL, &o.Spec.InitrdURL, &o.Spec.SquashfsURL, (*string)(&o.Spec.Architecture), (*string)(&o.Spec.BootPolicy))
+		for n := range o.Spec.KernelArguments {
+			share(&o.Spec.KernelArguments[n])
+		}
+		o.Spec.ScriptTemplate = templates.share(o.Spec.ScriptTemplate)
 	}
 	if cfg, ok := obj.(v1alpha1.Config); ok {
 		shareStatus(cfg.ConfigStatus())
@@ -64,25 +68,48 @@ func shareStatus(s *v1alpha1.ConfigStatus) {
 		c := &s.Conditions[n]
 		share(&c.Type, (*string)(&c.Status), &c.Reason, &c.Message)
 	}
+	if s.Boot != nil {
+		shareBoot(s.Boot)
+	}
 }
 
-// texts holds one copy of what configs repeat: digests, sources, messages.
-var texts = interner{known: map[string]string{}}
+func shareBoot(b *v1alpha1.BootStatus) {
+	share(&b.OpenedBy, &b.Proof)
+	for n := range b.Stages {
+		s := &b.Stages[n]
+		share((*string)(&s.Name), &s.Proof, &s.Digest)
+	}
+	if b.Served != nil {
+		share(&b.Served.Digest)
+	}
+	if b.Offer != nil {
+		share(&b.Offer.Firmware)
+	}
+	if p := b.RelayPort; p != nil {
+		share(&p.RelayAddress, &p.RemoteID)
+	}
+}
 
-const (
-	maxTexts = 16 << 10 // distinct texts before the interner forgets
-	maxText  = 1 << 10  // bytes of a text that is worth sharing
+// texts holds one copy of what configs repeat: digests, sources, messages;
+// templates holds the script templates, which are few and long.
+var (
+	texts     = interner{known: map[string]string{}, most: 16 << 10, longest: 1 << 10}
+	templates = interner{known: map[string]string{}, most: 256, longest: 64 << 10}
 )
 
 // interner gives equal texts one copy. It forgets everything when it is full:
 // then some texts are there twice, and nothing else happens.
 type interner struct {
+	// most is how many distinct texts are known before all are forgotten, longest
+	// how many bytes a text may have that is worth sharing.
+	most, longest int
+
 	mu    sync.Mutex
 	known map[string]string
 }
 
 func (n *interner) share(t string) string {
-	if t == "" || len(t) > maxText {
+	if t == "" || len(t) > n.longest {
 		return t
 	}
 	n.mu.Lock()
@@ -90,7 +117,7 @@ func (n *interner) share(t string) string {
 	if known, ok := n.known[t]; ok {
 		return known
 	}
-	if len(n.known) >= maxTexts {
+	if len(n.known) >= n.most {
 		clear(n.known)
 	}
 	n.known[t] = t

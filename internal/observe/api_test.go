@@ -6,8 +6,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"os"
 	"os/exec"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -61,7 +63,7 @@ func child(text string) error {
 	if err != nil {
 		return err
 	}
-	a, err := o.Begin(&j.Plan, addrA, boot.Address)
+	a, err := o.Begin(&j.Plan, boot.Client{Addr: addrA, Proof: boot.Address})
 	if err != nil {
 		return err
 	}
@@ -255,6 +257,77 @@ func (a *api) applyAsController(name, message string) error {
 	return a.client.Status().Apply(context.Background(), client.ApplyConfigurationFromUnstructured(u), client.FieldOwner("boot-operator"), client.ForceOwnership)
 }
 
+// arm writes what a BMC was told, as the manager that speaks to it does; 0 takes
+// it back.
+func (a *api) arm(name string, attempt int64) {
+	a.t.Helper()
+	status := map[string]any{}
+	if attempt > 0 {
+		status["boot"] = map[string]any{"armed": map[string]any{"attempt": attempt}}
+	}
+	u := &unstructured.Unstructured{Object: map[string]any{"status": status}}
+	u.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind(v1alpha1.KindHTTPBootConfig))
+	u.SetNamespace(a.namespace)
+	u.SetName(name)
+	require.NoError(a.t, a.client.Status().Apply(context.Background(), client.ApplyConfigurationFromUnstructured(u), client.FieldOwner("bmc")))
+}
+
+// What the BMC was told is not the observer's: it neither owns it nor brings it
+// back, and whoever wrote it needs no force.
+func TestAPIWhatTheBMCWasToldIsLeftAlone(t *testing.T) {
+	a := newAPI(t)
+	cfg := a.machine("m", v1alpha1.BootPolicyAlways)
+	o := a.replica(a.client)
+	p := planOf(cfg)
+	write := func(stage boot.Stage) {
+		o.Observe(boot.Observation{Object: p.Object, Attempt: 1, Stage: stage, Complete: true, Addr: addrA, Proof: boot.BMC, Time: time.Now()})
+		require.NoError(t, o.update(context.Background(), p.Object, nil))
+	}
+	a.arm("m", 1)
+	require.True(t, planOf(a.get("m")).Attempt.Armed)
+	write(boot.StageAmbiguous)
+	require.EqualValues(t, 1, a.get("m").Status.Boot.Armed.Attempt)
+	a.arm("m", 2)
+	write(boot.StageUKI)
+	require.EqualValues(t, 2, a.get("m").Status.Boot.Armed.Attempt)
+	for _, m := range a.get("m").ManagedFields {
+		if m.Manager == FieldManager {
+			require.NotContains(t, m.FieldsV1.GetRawString(), "f:armed")
+			require.Contains(t, m.FieldsV1.GetRawString(), "f:stages")
+		}
+	}
+	a.arm("m", 0)
+	require.Nil(t, a.get("m").Status.Boot.Armed)
+	write(boot.StageIgnition)
+	live := a.get("m")
+	require.Nil(t, live.Status.Boot.Armed)
+	require.Len(t, live.Status.Boot.Stages, 2, "and nothing of ours went with it")
+}
+
+// Nothing that comes from the network may make the API server refuse the rest.
+func TestAPIWhateverTheNetworkSaysIsAccepted(t *testing.T) {
+	a := newAPI(t)
+	cfg := a.machine("m", v1alpha1.BootPolicyAlways)
+	o := a.replica(a.client)
+	long := strings.Repeat("\x00\n<\xff\u202eé", 1000)
+	for _, stage := range []boot.Stage{boot.StageUKI, boot.StageCloudInit, boot.StageOffer, boot.StageForeignOffer, boot.StageNoProgram, boot.StagePortChanged} {
+		o.Observe(boot.Observation{Object: refOf(cfg), Attempt: 1, Stage: stage, Complete: true, Proof: boot.Relay, Time: time.Now(),
+			Addr: netip.MustParseAddr("fe80::1%eth0"), MAC: boot.MAC(long), Firmware: long, Detail: long,
+			Port: boot.RelayPort{Relay: netip.MustParseAddr("2001:db8:ffff:ffff:ffff:ffff:ffff:ffff"), Circuit: long, Remote: long}})
+	}
+	require.NoError(t, o.update(context.Background(), refOf(cfg), nil))
+	require.Zero(t, o.journal.pending())
+	live := a.get("m")
+	b := live.Status.Boot
+	require.NotEmpty(t, b.RelayPort.CircuitID)
+	require.NotEmpty(t, b.Offer.Firmware)
+	require.Equal(t, "Relay", findStage(b.Stages, "CloudInit").Proof)
+	require.Equal(t, metav1.ConditionTrue, condition(t, live, v1alpha1.ConditionForeignBootOffer).Status)
+	require.Equal(t, metav1.ConditionTrue, condition(t, live, v1alpha1.ConditionCloudInitFetched).Status)
+	require.Equal(t, o.Current(planOf(cfg)).Port, planOf(live).Attempt.Port, "the object says what is known here")
+	require.Equal(t, boot.Relay, planOf(live).Attempt.BootProof)
+}
+
 // The HEAD of one boot reaches one replica, its GET the other.
 func TestAPIReplicasOpenOneAttemptForOneBoot(t *testing.T) {
 	a := newAPI(t)
@@ -265,11 +338,11 @@ func TestAPIReplicasOpenOneAttemptForOneBoot(t *testing.T) {
 	}
 	p := planOf(cfg)
 	for n := int64(2); n <= 4; n++ {
-		p.Attempt.UKIServedAt = time.Now() // the boot before this one was complete
+		p.Attempt.BootServedAt = time.Now() // the boot before this one was complete
 		var wg sync.WaitGroup
 		for _, o := range replicas {
 			wg.Go(func() {
-				got, err := o.Begin(p, addrA, boot.Address)
+				got, err := o.Begin(p, boot.Client{Addr: addrA, Proof: boot.Address})
 				if err != nil || got.Number != n {
 					t.Errorf("attempt %d, %v", got.Number, err)
 				}
@@ -302,7 +375,7 @@ func TestAPIBothKindsInAboutASecond(t *testing.T) {
 	require.Less(t, time.Since(start), 3*time.Second)
 	require.NoError(t, a.client.Get(context.Background(), client.ObjectKeyFromObject(ipxe), ipxe))
 	require.Equal(t, metav1.ConditionTrue, condition(t, ipxe, v1alpha1.ConditionIPXEScriptFetched).Status)
-	require.False(t, o.Current(planOf(ipxe)).UKIServedAt.IsZero(), "for iPXE the script is what is booted")
+	require.False(t, o.Current(planOf(ipxe)).BootServedAt.IsZero(), "for iPXE the script is what is booted")
 }
 
 func TestAPINewAttemptForgetsWhoFetchedTheSecret(t *testing.T) {
@@ -485,7 +558,7 @@ func TestAPIReportsOfAKilledProcessInAnOutage(t *testing.T) {
 	p.away.Store(true)
 	dir := t.TempDir()
 	plan := planOf(cfg)
-	plan.Attempt.UKIServedAt = time.Now() // so that this boot is the next attempt
+	plan.Attempt.BootServedAt = time.Now() // so that this boot is the next attempt
 	text, err := json.Marshal(job{URL: p.url, Dir: dir, Plan: *plan, Report: true})
 	require.NoError(t, err)
 	cmd := exec.Command(os.Args[0])

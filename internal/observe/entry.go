@@ -1,7 +1,6 @@
 package observe
 
 import (
-	"net/netip"
 	"time"
 
 	"github.com/boot-operator/boot-operator/api/v1alpha1"
@@ -34,9 +33,11 @@ type entry struct {
 	version uint64
 	// aliases maps attempts that were renumbered.
 	aliases []alias
-	// contested and ambiguous are the attempts in which that was reported last.
-	contested, ambiguous int64
-	touched              time.Time
+	// contested and the others are the attempts in which that was reported last.
+	contested, ambiguous, noProgram, portChanged int64
+	foreign                                      foreignSeen
+	offered                                      offered
+	touched                                      time.Time
 }
 
 type alias struct{ from, to int64 }
@@ -58,6 +59,9 @@ func (e *entry) learn(told boot.Attempt, policy boot.Policy) boot.Attempt {
 		}
 	}
 	e.known = newer(told, e.known)
+	if p := e.pending.Port; p != nil && e.known.Port == (boot.RelayPort{}) && p.Attempt >= told.Number {
+		e.known.Port = p.port()
+	}
 	return e.known
 }
 
@@ -98,7 +102,7 @@ func place(o opening, told boot.Attempt, policy boot.Policy) (number int64, open
 	at := o.Time.Time
 	apart := at.Sub(told.OpenedAt).Abs()
 	until := func(t time.Time) bool { return t.IsZero() || t.After(at) }
-	waiting := until(told.UKIServedAt) && until(told.SecretServedAt)
+	waiting := until(told.BootServedAt) && until(told.SecretServedAt)
 	switch {
 	case policy == boot.Once:
 		// The spec says Once since: only a commit may open an attempt, and what
@@ -132,13 +136,29 @@ func newer(told, known boot.Attempt) boot.Attempt {
 	if out.OpenedAt.IsZero() {
 		out.OpenedAt = known.OpenedAt
 	}
-	out.UKIServedAt = first(told.UKIServedAt, known.UKIServedAt)
+	if !out.BootAddr.IsValid() || precedesBoot(known, told) {
+		out.BootAddr, out.BootProof = known.BootAddr, known.BootProof
+	}
+	out.BootServedAt = first(told.BootServedAt, known.BootServedAt)
 	if !known.SecretServedAt.IsZero() && (told.SecretServedAt.IsZero() || known.SecretServedAt.Before(told.SecretServedAt)) {
 		out.SecretServedAt, out.SecretAddr = known.SecretServedAt, known.SecretAddr
 	}
 	out.Spent = told.Spent || known.Spent
 	out.Ambiguous = told.Ambiguous || known.Ambiguous
+	if out.Port == (boot.RelayPort{}) {
+		out.Port = known.Port
+	}
+	// What is armed for this attempt is used up by what was seen here; what is
+	// armed for the next one, the object tells only where this one is used.
+	out.Armed = told.Armed && (claim.Used(told) || !claim.Used(out))
 	return out
+}
+
+// precedesBoot says whether known tells of an earlier complete delivery of boot
+// bytes than told.
+func precedesBoot(known, told boot.Attempt) bool {
+	return known.BootAddr.IsValid() && !known.BootServedAt.IsZero() &&
+		(told.BootServedAt.IsZero() || known.BootServedAt.Before(told.BootServedAt))
 }
 
 func first(a, b time.Time) time.Time {
@@ -148,10 +168,12 @@ func first(a, b time.Time) time.Time {
 	return a
 }
 
-// open begins an attempt that only this replica knows of so far.
-func (e *entry) open(addr netip.Addr, proof boot.Proof, now time.Time) boot.Attempt {
-	e.known = boot.Attempt{Number: e.known.Number + 1, OpenedAt: micro(now).Time}
-	e.pending.Opening = &opening{Number: e.known.Number, Time: *micro(now), Addr: addrText(addr), Proof: proof.String()}
+// open begins an attempt that only this replica knows of so far. The port stays
+// where it was seen, and a URL in the BMC in force until the object says
+// otherwise.
+func (e *entry) open(c boot.Client, now time.Time) boot.Attempt {
+	e.known = boot.Attempt{Number: e.known.Number + 1, OpenedAt: micro(now).Time, Port: e.known.Port, Armed: e.known.Armed}
+	e.pending.Opening = &opening{Number: e.known.Number, Time: *micro(now), Addr: addrText(c.Addr), Proof: proofText(c.Proof)}
 	e.version++
 	return e.known
 }
@@ -161,24 +183,36 @@ func (e *entry) add(o boot.Observation) bool {
 	o.Attempt = e.resolve(o.Attempt)
 	changed := false
 	switch o.Stage {
-	case boot.StageUKI, boot.StageIPXEScript, boot.StageIgnition:
+	case boot.StageUKI, boot.StageIPXEScript, boot.StageIgnition, boot.StageCloudInit:
 		changed = e.addStage(o)
+		e.witness(o)
+	case boot.StageOffer:
+		changed = e.addOffer(o)
+	case boot.StageForeignOffer:
+		changed = e.addForeign(o)
+	case boot.StageNoProgram:
+		changed = note(&e.pending.NoProgram, &e.noProgram, o, noticeOf)
+	case boot.StagePortChanged:
+		changed = note(&e.pending.PortChanged, &e.portChanged, o, noticeOf)
 	case boot.StageContested:
-		changed = first64(&e.contested, o.Attempt)
-		if changed {
-			e.pending.Contested = sightingOf(o)
-		}
+		changed = note(&e.pending.Contested, &e.contested, o, sightingOf)
 	case boot.StageAmbiguous:
-		changed = first64(&e.ambiguous, o.Attempt)
-		if changed {
-			e.pending.Ambiguous = sightingOf(o)
-		}
+		changed = note(&e.pending.Ambiguous, &e.ambiguous, o, sightingOf)
+		e.witness(o)
 	}
 	if changed {
 		e.version++
 	}
-	e.witness(o)
 	return changed
+}
+
+// note keeps what went wrong, once for an attempt, as a sighting of some kind.
+func note(kept **sighting, seen *int64, o boot.Observation, as func(boot.Observation) *sighting) bool {
+	if !first64(seen, o.Attempt) {
+		return false
+	}
+	*kept = as(o)
+	return true
 }
 
 // first64 says whether attempt is later than seen, and remembers it. seen holds
@@ -194,10 +228,7 @@ func first64(seen *int64, attempt int64) bool {
 func (e *entry) addStage(o boot.Observation) bool {
 	changed := false
 	name := v1alpha1.BootStageName(o.Stage)
-	before := findStage(e.pending.Stages, name)
-	if before.Attempt < 0 {
-		before = findStage(e.written, name)
-	}
+	before := e.stage(name)
 	if after := mergeStage(before, stageOf(o)); !sameStage(before, after) {
 		e.pending.Stages = putStage(e.pending.Stages, after)
 		changed = true
@@ -210,6 +241,14 @@ func (e *entry) addStage(o boot.Observation) bool {
 	return changed
 }
 
+// stage is what is known of a stage, written or not.
+func (e *entry) stage(name v1alpha1.BootStageName) v1alpha1.BootStage {
+	if s := findStage(e.pending.Stages, name); s.Attempt >= 0 {
+		return s
+	}
+	return findStage(e.written, name)
+}
+
 // witness makes what was seen of the present attempt count at once here.
 func (e *entry) witness(o boot.Observation) {
 	if e.known.Number == 0 {
@@ -218,23 +257,49 @@ func (e *entry) witness(o boot.Observation) {
 	if o.Attempt != e.known.Number {
 		return
 	}
+	unused := !claim.Used(e.known)
 	switch {
 	case o.Stage == boot.StageAmbiguous:
 		e.known.Ambiguous = true
-	case o.Complete && o.Stage == boot.StageIgnition && (e.known.SecretServedAt.IsZero() || o.Time.Before(e.known.SecretServedAt)):
+	case claim.BootBytes(e.ref.Kind, o.Stage):
+		e.bind(v1alpha1.BootStageName(o.Stage))
+		if o.Complete {
+			e.known.BootServedAt = first(e.known.BootServedAt, micro(o.Time).Time)
+		}
+	case o.Complete && claim.Secret(o.Stage) && (e.known.SecretServedAt.IsZero() || o.Time.Before(e.known.SecretServedAt)):
 		e.known.SecretServedAt, e.known.SecretAddr = micro(o.Time).Time, boot.CanonicalAddr(o.Addr)
-	case o.Complete && claim.BootBytes(e.ref.Kind, o.Stage):
-		e.known.UKIServedAt = first(e.known.UKIServedAt, micro(o.Time).Time)
+	}
+	if unused && claim.Used(e.known) {
+		e.known.Armed = false
 	}
 }
 
-// settle notes that the report of this version was written, and what the
+// bind binds the attempt to who got its boot bytes, if that was proven: the
+// first complete delivery, or else the first, as everyone sees it in the end.
+func (e *entry) bind(name v1alpha1.BootStageName) {
+	s := e.stage(name)
+	addr, proof := claim.BootClient(s)
+	if s.Attempt == e.known.Number && proof >= boot.Address {
+		e.known.BootAddr, e.known.BootProof = addr, proof
+	}
+}
+
+// settle notes that this report, of this version, was written, and what the
 // object says now. It returns true when nothing is pending any more.
-func (e *entry) settle(now *state, version uint64) bool {
+func (e *entry) settle(now *state, written report, version uint64) bool {
 	b := now.boot()
 	e.written = b.Stages
 	if e.version == version {
 		e.pending = report{}
+	}
+	// What was told of must not be told again with what came since.
+	for i, s := range e.pending.sightings() {
+		if *s != nil && *s == *written.sightings()[i] {
+			*s = nil
+		}
+	}
+	if e.pending.Port == nil {
+		e.known.Port = now.attempt().Port // the object may have had another, or refused
 	}
 	if e.pending.Last == nil {
 		e.lastSeen = sighting{Attempt: b.Attempt, Addr: b.LastClientAddress, Proof: b.Proof}
@@ -250,11 +315,18 @@ func restore(ref boot.Ref, pending report) *entry {
 		e.known = boot.Attempt{Number: o.Number, OpenedAt: o.Time.Time}
 	}
 	for _, s := range pending.Stages {
-		if s.CompletedTime == nil {
-			continue
+		o := boot.Observation{Attempt: s.Attempt, Stage: boot.Stage(s.Name)}
+		o.Addr, _ = claim.BootClient(s)
+		if s.CompletedTime != nil {
+			o.Complete, o.Time = true, s.CompletedTime.Time
 		}
-		addr, _ := netip.ParseAddr(s.ClientAddress) // written by addrText
-		e.witness(boot.Observation{Attempt: s.Attempt, Stage: boot.Stage(s.Name), Complete: true, Addr: addr, Time: s.CompletedTime.Time})
+		e.witness(o)
+	}
+	if p := pending.Port; p != nil {
+		e.known.Port = p.port()
+	}
+	if o := pending.Offer; o != nil {
+		e.offered.first(o.Attempt, clientOf(o))
 	}
 	if a := pending.Ambiguous; a != nil {
 		e.witness(boot.Observation{Attempt: a.Attempt, Stage: boot.StageAmbiguous})

@@ -1,8 +1,8 @@
 // Package observe is the one way back from serving to the API: it turns what
-// the HTTP server saw of a machine's boot into status.boot and the conditions
-// UKIFetched, IPXEScriptFetched, IgnitionDataFetched and
-// ClientAddressAmbiguous, of which it is the only writer, and consumes the one
-// delivery of a bootPolicy of Once.
+// the servers saw of a machine's boot into status.boot, except for its field
+// armed, and the conditions UKIFetched, IPXEScriptFetched, IgnitionDataFetched,
+// CloudInitDataFetched, ClientAddressAmbiguous and ForeignBootOffer, of which it
+// is the only writer, and consumes the one delivery of a bootPolicy of Once.
 //
 // Any number of replicas write as one field manager. Every apply carries the
 // complete set of fields that this manager owns, rebuilt from a live read and
@@ -187,12 +187,33 @@ func (o *Observer) Current(p *boot.Plan) boot.Attempt {
 	return e.learn(p.Attempt, p.Policy)
 }
 
+// Coming implements boot.Attempts. For a plan that says Once it is the attempt
+// that Commit would consume.
+func (o *Observer) Coming(p *boot.Plan) (boot.Attempt, error) {
+	now, cur := o.opts.Clock.Now(), o.Current(p)
+	if p.Policy == boot.Once {
+		a, err := beginOnce(cur, now)
+		if err == nil && a.Number != cur.Number {
+			a = boot.Attempt{Number: a.Number}
+		}
+		return a, err
+	}
+	if awaits(cur, now) {
+		return cur, nil
+	}
+	return boot.Attempt{Number: cur.Number + 1}, nil
+}
+
 // Begin implements boot.Attempts. For a plan that says Once it returns the
 // attempt that Commit will consume: the next one, which exists only once it is
 // committed, where the present one is unspent but has less than ten minutes
 // left. It returns boot.ErrNotReady when no attempt of such a plan was ever
 // opened.
-func (o *Observer) Begin(p *boot.Plan, addr netip.Addr, proof boot.Proof) (boot.Attempt, error) {
+//
+// Who has a token of the present attempt boots in it, even where it is closed:
+// firmware asks again for what it was told. Only then it may not be given
+// secrets any more.
+func (o *Observer) Begin(p *boot.Plan, c boot.Client) (boot.Attempt, error) {
 	now := o.opts.Clock.Now()
 	o.mu.Lock()
 	e := o.entry(p.Object)
@@ -201,21 +222,26 @@ func (o *Observer) Begin(p *boot.Plan, addr netip.Addr, proof boot.Proof) (boot.
 		o.mu.Unlock()
 		return beginOnce(cur, now)
 	}
-	if waits(cur) && cur.Open(now) && !lapsing(cur, now) {
+	if awaits(cur, now) || (c.Attempt > 0 && c.Attempt == cur.Number) {
 		o.mu.Unlock()
 		return cur, nil
 	}
-	cur = e.open(addr, proof, now)
+	cur = e.open(c, now)
 	o.journal.put(e.ref, e.pending)
 	o.mu.Unlock()
 	o.persist(p.Object.UID)
 	return cur, nil
 }
 
+// awaits says whether a boot that begins now belongs to this attempt.
+func awaits(a boot.Attempt, now time.Time) bool {
+	return waits(a) && a.Open(now) && !lapsing(a, now)
+}
+
 // waits says whether an attempt still waits for its boot bytes. Where its secret
 // was fetched it closes soon: what boots now is another boot.
 func waits(a boot.Attempt) bool {
-	return a.Number > 0 && a.UKIServedAt.IsZero() && a.SecretServedAt.IsZero() && !a.Spent
+	return a.Number > 0 && a.BootServedAt.IsZero() && a.SecretServedAt.IsZero() && !a.Spent
 }
 
 func beginOnce(cur boot.Attempt, now time.Time) (boot.Attempt, error) {
@@ -386,15 +412,17 @@ func commitResult(err error) string {
 // Open opens a new attempt when the spec of cfg or its annotation
 // boot.ironcore.dev/request-boot asks for one that was not opened yet. cfg may
 // be from a cache: what counts is read again. It does nothing for an object
-// that is gone, and returns boot.ErrUnavailable when the API server is.
+// that is paused or gone, and returns boot.ErrUnavailable when the API server is.
 func (o *Observer) Open(ctx context.Context, cfg v1alpha1.Config) error {
-	if !asksForAttempt(cfg) || cfg.GetDeletionTimestamp() != nil {
+	if !asksForAttempt(cfg) || cfg.GetDeletionTimestamp() != nil || paused(cfg) {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
 	err := o.update(ctx, refOf(cfg), func(s *state, now time.Time) error {
-		s.openForSpec(now)
+		if !paused(s.cfg) {
+			s.openForSpec(now)
+		}
 		return nil
 	})
 	if err != nil && !errors.Is(err, boot.ErrNotFound) {

@@ -153,11 +153,11 @@ func TestABootIsWrittenInTheBackground(t *testing.T) {
 	w := newWorld(t, config(opened(1, t0, causeSpecChanged)))
 	o, _ := w.replica(t.TempDir())
 	p := planOf(w.live())
-	a, err := o.Begin(p, addrA, boot.Address)
+	a, err := o.Begin(p, boot.Client{Addr: addrA, Proof: boot.Address})
 	require.NoError(t, err)
 	require.EqualValues(t, 1, a.Number, "the attempt still waits for its boot bytes")
 	o.Observe(saw(1, boot.StageUKI, true, w.clock.Now()))
-	require.False(t, o.Current(p).UKIServedAt.IsZero(), "known here before it is written")
+	require.False(t, o.Current(p).BootServedAt.IsZero(), "known here before it is written")
 	w.eventuallyWritten(o)
 	c := condition(t, w.live(), v1alpha1.ConditionUKIFetched)
 	require.Equal(t, metav1.ConditionTrue, c.Status)
@@ -171,7 +171,7 @@ func TestAlwaysOpensAnAttemptForEveryBoot(t *testing.T) {
 	p := planOf(w.live())
 	for n := int64(1); n <= 3; n++ {
 		for range 3 { // HEAD, GET, a GET again after a cut
-			a, err := o.Begin(p, addrA, boot.Address)
+			a, err := o.Begin(p, boot.Client{Addr: addrA, Proof: boot.Address})
 			require.NoError(t, err)
 			require.Equal(t, n, a.Number)
 			require.True(t, o.Current(p).Open(w.clock.Now()))
@@ -186,7 +186,7 @@ func TestAlwaysOpensAnAttemptForEveryBoot(t *testing.T) {
 	require.EqualValues(t, 3, a.Number)
 
 	w.clock.SetTime(w.clock.Now().Add(time.Hour))
-	a, err := o.Begin(p, addrA, boot.Address)
+	a, err := o.Begin(p, boot.Client{Addr: addrA, Proof: boot.Address})
 	require.NoError(t, err)
 	require.EqualValues(t, 4, a.Number, "a stale cache does not bring an old number back")
 }
@@ -201,7 +201,7 @@ func TestABootAfterTheSecretWasFetchedIsANewAttempt(t *testing.T) {
 	o.Observe(saw(1, boot.StageUKI, false, w.clock.Now()))
 	o.Observe(from(addrB, saw(1, boot.StageIgnition, true, w.clock.Now())))
 	w.clock.SetTime(w.clock.Now().Add(time.Minute))
-	a, err := o.Begin(p, addrA, boot.Address)
+	a, err := o.Begin(p, boot.Client{Addr: addrA, Proof: boot.Address})
 	require.NoError(t, err)
 	require.EqualValues(t, 2, a.Number)
 	require.NoError(t, a.Admit(addrA, w.clock.Now().Add(boot.SecretGrace)))
@@ -210,11 +210,120 @@ func TestABootAfterTheSecretWasFetchedIsANewAttempt(t *testing.T) {
 	require.Empty(t, w.live().Status.Boot.SecretAddress)
 }
 
+// Firmware asks again for the URL that it was told, perhaps long after.
+func TestATokenOfThePresentAttemptOpensNothing(t *testing.T) {
+	w := newWorld(t, config(opened(4, t0, causeBootDelivery)))
+	o := w.idle(t.TempDir())
+	p := planOf(w.live())
+	o.Observe(saw(4, boot.StageUKI, true, w.clock.Now()))
+	o.Observe(saw(4, boot.StageIgnition, true, w.clock.Now()))
+	w.clock.SetTime(after(time.Hour))
+	a, err := o.Begin(p, boot.Client{Addr: addrA, Proof: boot.Proxy, Attempt: 4})
+	require.NoError(t, err)
+	require.EqualValues(t, 4, a.Number)
+	require.ErrorIs(t, a.Admit(addrA, w.clock.Now()), boot.ErrClosed, "and it gets no secret any more")
+	require.EqualValues(t, 4, o.Current(p).Number)
+
+	coming, err := o.Coming(p)
+	require.NoError(t, err)
+	a, err = o.Begin(p, boot.Client{Addr: addrA, Proof: boot.Proxy, Attempt: coming.Number})
+	require.NoError(t, err)
+	require.EqualValues(t, 5, a.Number, "a token of the next attempt opens it")
+	require.Equal(t, w.clock.Now(), a.OpenedAt.UTC())
+	for range 3 {
+		a, err = o.Begin(p, boot.Client{Addr: addrA, Proof: boot.Proxy, Attempt: 5})
+		require.NoError(t, err)
+		require.EqualValues(t, 5, a.Number)
+		o.Observe(saw(5, boot.StageUKI, true, w.clock.Now()))
+	}
+	a, err = o.Begin(p, boot.Client{Addr: addrA, Proof: boot.Address})
+	require.NoError(t, err)
+	require.EqualValues(t, 6, a.Number, "without a token it is another boot")
+}
+
+func TestComingTellsWhichAttemptABootWouldBelongTo(t *testing.T) {
+	late := after(boot.AttemptLifetime - time.Minute)
+	at := func(n int64, change func(*boot.Attempt)) boot.Attempt {
+		a := boot.Attempt{Number: n, OpenedAt: t0}
+		change(&a)
+		return a
+	}
+	none := func(*boot.Attempt) {}
+	served := func(a *boot.Attempt) { a.BootServedAt = t0 }
+	fetched := func(a *boot.Attempt) { a.SecretServedAt = t0 }
+	spent := func(a *boot.Attempt) { a.Spent = true }
+	tests := map[string]struct {
+		policy boot.Policy
+		told   boot.Attempt
+		now    time.Time
+		want   int64
+		err    error
+	}{
+		"none yet":              {boot.Always, boot.Attempt{}, t0, 1, nil},
+		"it waits":              {boot.Always, at(3, none), t0, 3, nil},
+		"it was booted":         {boot.Always, at(3, served), t0, 4, nil},
+		"its secret was used":   {boot.Always, at(3, fetched), t0, 4, nil},
+		"it has no time left":   {boot.Always, at(3, none), late, 4, nil},
+		"Once, none yet":        {boot.Once, boot.Attempt{}, t0, 0, boot.ErrNotReady},
+		"Once, it waits":        {boot.Once, at(3, none), t0, 3, nil},
+		"Once, spent":           {boot.Once, at(3, spent), t0, 3, boot.ErrSpent},
+		"Once, no time left":    {boot.Once, at(3, none), late, 4, nil},
+		"Once, its secret used": {boot.Once, at(3, fetched), late, 3, nil},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.clock.SetTime(tt.now)
+			o := w.idle(t.TempDir())
+			p := &boot.Plan{Object: refOf(config()), Policy: tt.policy, Attempt: tt.told}
+			for range 2 {
+				a, err := o.Coming(p)
+				require.ErrorIs(t, err, tt.err)
+				require.Equal(t, tt.want, a.Number)
+				if a.Number != tt.told.Number {
+					require.Equal(t, boot.Attempt{Number: tt.want}, a, "of the next nothing but the number is known")
+				}
+			}
+			require.Equal(t, tt.told, o.Current(p))
+			require.Zero(t, o.journal.pending(), "it opens nothing")
+			require.Empty(t, o.entries)
+			begun, err := o.Begin(p, boot.Client{Addr: addrA, Proof: boot.Address})
+			require.ErrorIs(t, err, tt.err)
+			require.Equal(t, tt.want, begun.Number, "and Begin opens what it told")
+		})
+	}
+}
+
+func TestAPausedObjectGetsNoAttempt(t *testing.T) {
+	pause := func(c *v1alpha1.HTTPBootConfig) {
+		c.Annotations = map[string]string{v1alpha1.PausedAnnotation: "", v1alpha1.RequestBootAnnotation: "now"}
+	}
+	w := newWorld(t, config(opened(1, t0, causeSpecChanged), pause))
+	o, _ := w.replica(t.TempDir())
+	live := w.live()
+	gets := w.faults.gets.Load()
+	require.NoError(t, o.Open(context.Background(), live))
+	require.Equal(t, gets, w.faults.gets.Load(), "nobody is asked about it")
+	stale := w.live()
+	delete(stale.Annotations, v1alpha1.PausedAnnotation)
+	require.NoError(t, o.Open(context.Background(), stale), "a cache that has not seen the pause")
+	require.EqualValues(t, 1, w.live().Status.Boot.Attempt)
+	o.Observe(saw(1, boot.StageUKI, true, w.clock.Now()))
+	w.eventuallyWritten(o)
+	require.Equal(t, metav1.ConditionTrue, condition(t, w.live(), v1alpha1.ConditionUKIFetched).Status, "what was seen happened")
+
+	live = w.live()
+	delete(live.Annotations, v1alpha1.PausedAnnotation)
+	require.NoError(t, w.client.Update(context.Background(), live))
+	require.NoError(t, o.Open(context.Background(), w.live()))
+	require.EqualValues(t, 2, w.live().Status.Boot.Attempt, "what was asked for meanwhile is opened then")
+}
+
 func TestAnAttemptWithNoTimeLeftIsReplaced(t *testing.T) {
 	w := newWorld(t, config(opened(1, t0, causeSpecChanged)))
 	o := w.idle(t.TempDir())
 	w.clock.SetTime(after(boot.AttemptLifetime - time.Minute))
-	a, err := o.Begin(planOf(w.live()), addrA, boot.Address)
+	a, err := o.Begin(planOf(w.live()), boot.Client{Addr: addrA, Proof: boot.Address})
 	require.NoError(t, err)
 	require.EqualValues(t, 2, a.Number)
 }
@@ -224,12 +333,12 @@ func TestOnceIsServedOnce(t *testing.T) {
 	o, _ := w.replica(t.TempDir())
 	stale := planOf(w.live())
 	ctx := context.Background()
-	a, err := o.Begin(stale, addrA, boot.Address)
+	a, err := o.Begin(stale, boot.Client{Addr: addrA, Proof: boot.Address})
 	require.NoError(t, err)
 	require.NoError(t, o.Commit(ctx, stale, a, digestA, addrA, "d1"))
 	require.NoError(t, o.Commit(ctx, stale, a, digestA, addrA, "d1"), "the same delivery again")
 	require.ErrorIs(t, o.Commit(ctx, stale, a, digestA, addrA, "d2"), boot.ErrSpent)
-	_, err = o.Begin(stale, addrA, boot.Address)
+	_, err = o.Begin(stale, boot.Client{Addr: addrA, Proof: boot.Address})
 	require.ErrorIs(t, err, boot.ErrSpent, "before the cache knows")
 	require.True(t, o.Current(stale).Spent)
 	served := w.live().Status.Boot.Served
@@ -240,7 +349,7 @@ func TestOnceIsServedOnce(t *testing.T) {
 	require.EqualValues(t, 1, testutil.ToFloat64(o.metrics.commits.WithLabelValues("spent")))
 
 	other := w.idle(t.TempDir())
-	a, err = other.Begin(stale, addrA, boot.Address)
+	a, err = other.Begin(stale, boot.Client{Addr: addrA, Proof: boot.Address})
 	require.NoError(t, err, "another replica with a stale cache begins")
 	require.ErrorIs(t, other.Commit(ctx, stale, a, digestA, addrA, "d3"), boot.ErrSpent, "and may not finish")
 }
@@ -250,7 +359,7 @@ func TestAnUnspentOnceStaysBootable(t *testing.T) {
 	o, _ := w.replica(t.TempDir())
 	p := planOf(w.live())
 	w.clock.SetTime(after(5 * time.Hour))
-	a, err := o.Begin(p, addrA, boot.Address)
+	a, err := o.Begin(p, boot.Client{Addr: addrA, Proof: boot.Address})
 	require.NoError(t, err)
 	require.EqualValues(t, 2, a.Number)
 	require.EqualValues(t, 1, o.Current(p).Number, "nothing is open before the commit")
@@ -272,13 +381,13 @@ func TestAnAttemptThatTimesOutDuringItsTransfer(t *testing.T) {
 	w := newWorld(t, config(once, opened(1, t0, causeSpecChanged)))
 	o, _ := w.replica(t.TempDir())
 	p := planOf(w.live())
-	a, err := o.Begin(p, addrA, boot.Address)
+	a, err := o.Begin(p, boot.Client{Addr: addrA, Proof: boot.Address})
 	require.NoError(t, err)
 	require.EqualValues(t, 1, a.Number)
 	w.clock.SetTime(after(time.Hour))
 	require.NoError(t, o.Commit(context.Background(), p, a, digestA, addrA, "d1"))
 	o.Observe(saw(a.Number, boot.StageUKI, true, w.clock.Now()))
-	require.False(t, o.Current(p).UKIServedAt.IsZero(), "what is observed of it counts for the attempt it consumed")
+	require.False(t, o.Current(p).BootServedAt.IsZero(), "what is observed of it counts for the attempt it consumed")
 	w.eventuallyWritten(o)
 	require.Equal(t, metav1.ConditionTrue, condition(t, w.live(), v1alpha1.ConditionUKIFetched).Status)
 }
@@ -288,7 +397,7 @@ func TestCommitWithoutAnAttemptOrObject(t *testing.T) {
 	o := w.idle(t.TempDir())
 	p := planOf(w.live())
 	ctx := context.Background()
-	_, err := o.Begin(p, addrA, boot.Address)
+	_, err := o.Begin(p, boot.Client{Addr: addrA, Proof: boot.Address})
 	require.ErrorIs(t, err, boot.ErrNotReady)
 	require.ErrorIs(t, o.Commit(ctx, p, boot.Attempt{Number: 1}, digestA, addrA, "d"), boot.ErrNotReady)
 	require.ErrorIs(t, o.Commit(ctx, p, boot.Attempt{Number: 1}, digestA, addrA, ""), boot.ErrInvalid)
@@ -434,7 +543,7 @@ func TestReportsOutliveAnOutageAndTheProcess(t *testing.T) {
 	first := w.idle(dir) // never comes to write anything
 	first.Observe(saw(1, boot.StageUKI, true, w.clock.Now()))
 	w.clock.SetTime(w.clock.Now().Add(time.Hour))
-	a, err := first.Begin(p, addrA, boot.Address)
+	a, err := first.Begin(p, boot.Client{Addr: addrA, Proof: boot.Address})
 	require.NoError(t, err)
 	require.EqualValues(t, 2, a.Number, "Always goes on without the API server")
 	first.Observe(saw(2, boot.StageUKI, true, w.clock.Now()))
@@ -593,9 +702,9 @@ func TestAStaleAlwaysDoesNotRearmOnce(t *testing.T) {
 	}))
 	o, _ := w.replica(t.TempDir())
 	stale := planOf(config(opened(4, t0, causeSpecChanged)))
-	stale.Attempt.UKIServedAt = t0
+	stale.Attempt.BootServedAt = t0
 	w.clock.SetTime(after(time.Hour))
-	a, err := o.Begin(stale, addrA, boot.Address)
+	a, err := o.Begin(stale, boot.Client{Addr: addrA, Proof: boot.Address})
 	require.NoError(t, err)
 	o.Observe(saw(a.Number, boot.StageUKI, true, w.clock.Now()))
 	w.eventuallyWritten(o)

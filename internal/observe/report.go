@@ -1,6 +1,7 @@
 package observe
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"strings"
@@ -23,9 +24,15 @@ type report struct {
 	Stages []v1alpha1.BootStage `json:"stages,omitempty"`
 	// Last is the last client that was served.
 	Last *sighting `json:"last,omitempty"`
-	// Ambiguous and Contested are what went wrong.
-	Ambiguous *sighting `json:"ambiguous,omitempty"`
-	Contested *sighting `json:"contested,omitempty"`
+	// Offer is the last boot that was offered, Port where a relay saw the machine.
+	Offer *v1alpha1.BootOffer `json:"offer,omitempty"`
+	Port  *pin                `json:"port,omitempty"`
+	// Ambiguous and the others are what went wrong.
+	Ambiguous   *sighting `json:"ambiguous,omitempty"`
+	Contested   *sighting `json:"contested,omitempty"`
+	Foreign     *sighting `json:"foreign,omitempty"`
+	NoProgram   *sighting `json:"noProgram,omitempty"`
+	PortChanged *sighting `json:"portChanged,omitempty"`
 }
 
 // opening is an attempt that a boot delivery opened.
@@ -36,16 +43,22 @@ type opening struct {
 	Proof  string           `json:"proof,omitempty"`
 }
 
-// sighting is one client in one attempt.
+// sighting is one client in one attempt, or something that went wrong in it.
 type sighting struct {
 	Attempt int64            `json:"attempt"`
 	Addr    string           `json:"addr,omitempty"`
 	Proof   string           `json:"proof,omitempty"`
 	Time    metav1.MicroTime `json:"time"`
+	Detail  string           `json:"detail,omitempty"`
 }
 
 func (r *report) empty() bool {
-	return r.Opening == nil && len(r.Stages) == 0 && r.Last == nil && r.Ambiguous == nil && r.Contested == nil
+	return r.Opening == nil && len(r.Stages) == 0 && r.Offer == nil && r.Port == nil &&
+		!slices.ContainsFunc(r.sightings(), func(s **sighting) bool { return *s != nil })
+}
+
+func (r *report) sightings() []**sighting {
+	return []**sighting{&r.Last, &r.Ambiguous, &r.Contested, &r.Foreign, &r.NoProgram, &r.PortChanged}
 }
 
 // clone copies everything that later merges change in place.
@@ -62,12 +75,22 @@ func (r *report) renumber(from, to int64) {
 			r.Stages[i].Attempt = to
 		}
 	}
-	for _, s := range []**sighting{&r.Last, &r.Ambiguous, &r.Contested} {
+	for _, s := range r.sightings() {
 		if *s != nil && (*s).Attempt == from {
 			moved := **s
 			moved.Attempt = to
 			*s = &moved
 		}
+	}
+	if r.Offer != nil && r.Offer.Attempt == from {
+		moved := *r.Offer
+		moved.Attempt = to
+		r.Offer = &moved
+	}
+	if r.Port != nil && r.Port.Attempt == from {
+		moved := *r.Port
+		moved.Attempt = to
+		r.Port = &moved
 	}
 	if r.Opening != nil && r.Opening.Number == from {
 		moved := *r.Opening
@@ -80,7 +103,7 @@ func (r *report) renumber(from, to int64) {
 func stageOf(o boot.Observation) v1alpha1.BootStage {
 	s := v1alpha1.BootStage{
 		Name: v1alpha1.BootStageName(o.Stage), Attempt: o.Attempt, ClientAddress: addrText(o.Addr),
-		StartedTime: micro(o.Time), Digest: string(o.Digest),
+		Proof: proofText(o.Proof), StartedTime: micro(o.Time), Digest: string(o.Digest),
 	}
 	if o.Complete {
 		s.CompletedTime = micro(o.Time)
@@ -89,11 +112,7 @@ func stageOf(o boot.Observation) v1alpha1.BootStage {
 }
 
 func sightingOf(o boot.Observation) *sighting {
-	s := &sighting{Attempt: o.Attempt, Addr: addrText(o.Addr), Time: *micro(o.Time)}
-	if o.Proof != boot.Unproven {
-		s.Proof = o.Proof.String()
-	}
-	return s
+	return &sighting{Attempt: o.Attempt, Addr: addrText(o.Addr), Proof: proofText(o.Proof), Time: *micro(o.Time)}
 }
 
 // mergeStage joins two accounts of one stage: the later attempt wins; within
@@ -123,10 +142,11 @@ func precedes(a, b v1alpha1.BootStage) bool {
 	if c := compareTimes(a.StartedTime, b.StartedTime); c != 0 && a.CompletedTime == nil {
 		return c < 0
 	}
-	if c := strings.Compare(a.ClientAddress, b.ClientAddress); c != 0 {
-		return c < 0
-	}
-	return a.Digest < b.Digest
+	return cmp.Or(
+		strings.Compare(a.ClientAddress, b.ClientAddress),
+		strings.Compare(a.Proof, b.Proof),
+		strings.Compare(a.Digest, b.Digest),
+	) < 0
 }
 
 // compareTimes orders times; none is later than any.
@@ -150,7 +170,7 @@ func earliest(a, b *metav1.MicroTime) *metav1.MicroTime {
 }
 
 func sameStage(a, b v1alpha1.BootStage) bool {
-	return a.Name == b.Name && a.Attempt == b.Attempt && a.ClientAddress == b.ClientAddress && a.Digest == b.Digest &&
+	return a.Name == b.Name && a.Attempt == b.Attempt && a.ClientAddress == b.ClientAddress && a.Proof == b.Proof && a.Digest == b.Digest &&
 		compareTimes(a.StartedTime, b.StartedTime) == 0 && compareTimes(a.CompletedTime, b.CompletedTime) == 0
 }
 
@@ -186,4 +206,12 @@ func addrText(a netip.Addr) string {
 		return ""
 	}
 	return boot.CanonicalAddr(a).String()
+}
+
+// proofText is the proof as the API keeps it.
+func proofText(p boot.Proof) string {
+	if p == boot.Unproven {
+		return ""
+	}
+	return p.String()
 }

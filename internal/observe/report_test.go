@@ -36,6 +36,15 @@ func TestMergeStageKeepsTheFirstCompleteDeliveryOfTheLatestAttempt(t *testing.T)
 	}
 }
 
+func TestAStageThatIsKnownBetterIsAnotherOne(t *testing.T) {
+	o := saw(1, boot.StageUKI, true, t0)
+	a := stageOf(o)
+	o.Proof = boot.Unproven
+	require.Empty(t, stageOf(o).Proof)
+	require.False(t, sameStage(a, stageOf(o)))
+	require.True(t, sameStage(a, a))
+}
+
 // Whatever the order in which replicas write, and however often, the object
 // ends up with the same stages.
 func TestMergedStagesDoNotDependOnOrder(t *testing.T) {
@@ -47,6 +56,7 @@ func TestMergedStagesDoNotDependOnOrder(t *testing.T) {
 			if random.IntN(2) == 0 {
 				o.Addr = addrB
 			}
+			o.Proof = boot.Proof(random.IntN(3)) //nolint:gosec // three of them
 			all = append(all, stageOf(o))
 		}
 		fold := func() v1alpha1.BootStage {
@@ -65,7 +75,7 @@ func TestMergedStagesDoNotDependOnOrder(t *testing.T) {
 
 func TestReportSurvivesItsEncoding(t *testing.T) {
 	e := &entry{}
-	e.open(addrA, boot.Address, t0)
+	e.open(boot.Client{Addr: addrA, Proof: boot.Address}, t0)
 	e.add(saw(1, boot.StageUKI, true, after(time.Second)))
 	e.add(from(addrB, saw(1, boot.StageContested, false, after(2*time.Second))))
 	e.add(saw(1, boot.StageAmbiguous, false, after(3*time.Second)))
@@ -82,13 +92,18 @@ func TestReportSurvivesItsEncoding(t *testing.T) {
 
 func TestRenumberMovesEverythingOfOneAttempt(t *testing.T) {
 	e := &entry{known: boot.Attempt{Number: 4, OpenedAt: t0}}
-	e.open(addrA, boot.Address, t0)
+	e.open(boot.Client{Addr: addrA, Proof: boot.Address}, t0)
 	e.add(saw(5, boot.StageUKI, true, t0))
 	e.add(saw(4, boot.StageIgnition, true, t0))
 	e.add(saw(5, boot.StageAmbiguous, false, t0))
+	e.add(at(portA, offer(5, macA, uefi, t0)))
+	e.add(foreign(5, t0))
 	e.pending.renumber(5, 9)
 	require.EqualValues(t, 9, e.pending.Opening.Number)
 	require.EqualValues(t, 9, findStage(e.pending.Stages, "UKI").Attempt)
 	require.EqualValues(t, 4, findStage(e.pending.Stages, "Ignition").Attempt)
 	require.EqualValues(t, 9, e.pending.Ambiguous.Attempt)
+	require.EqualValues(t, 9, e.pending.Offer.Attempt)
+	require.EqualValues(t, 9, e.pending.Port.Attempt)
+	require.EqualValues(t, 9, e.pending.Foreign.Attempt)
 }

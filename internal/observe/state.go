@@ -40,12 +40,15 @@ var fetched = map[v1alpha1.BootStageName]struct{ condition, delivered, incomplet
 		v1alpha1.ConditionIPXEScriptFetched, v1alpha1.ReasonIPXEScriptDelivered, v1alpha1.ReasonIPXEScriptIncomplete},
 	v1alpha1.BootStageName(boot.StageIgnition): {
 		v1alpha1.ConditionIgnitionDataFetched, v1alpha1.ReasonIgnitionDataDelivered, v1alpha1.ReasonIgnitionDeliveryStarted},
+	v1alpha1.BootStageName(boot.StageCloudInit): {
+		v1alpha1.ConditionCloudInitFetched, v1alpha1.ReasonCloudInitDelivered, v1alpha1.ReasonCloudInitIncomplete},
 }
 
 // owned are the conditions that only the observer writes.
 var owned = []string{
 	v1alpha1.ConditionUKIFetched, v1alpha1.ConditionIPXEScriptFetched,
-	v1alpha1.ConditionIgnitionDataFetched, v1alpha1.ConditionClientAddressAmbiguous,
+	v1alpha1.ConditionIgnitionDataFetched, v1alpha1.ConditionCloudInitFetched,
+	v1alpha1.ConditionClientAddressAmbiguous, v1alpha1.ConditionForeignBootOffer,
 }
 
 // state is an object as it was read, whose owned part of the status is worked
@@ -103,11 +106,16 @@ func (s *state) set(now time.Time, kind string, value bool, reason, message stri
 }
 
 // open begins an attempt. What was seen of earlier ones stays in the stages,
-// which say their attempt; nothing of it counts for this one.
+// which say their attempt; nothing of it counts for this one. Only the port
+// stays over an attempt that a boot opens.
 func (s *state) open(number int64, at, now time.Time, cause string) {
 	b := s.boot()
 	b.Attempt, b.OpenedTime, b.OpenedBy = number, micro(at), cause
 	b.SecretAddress = ""
+	if cause != causeBootDelivery {
+		b.RelayPort = nil
+	}
+	s.clearForeign(number, cause, now)
 	if meta.IsStatusConditionTrue(s.cfg.ConfigStatus().Conditions, v1alpha1.ConditionClientAddressAmbiguous) {
 		s.set(now, v1alpha1.ConditionClientAddressAmbiguous, false, v1alpha1.ReasonOneMachine,
 			fmt.Sprintf("No request for another machine came from this machine's address since attempt %d was opened.", number))
@@ -142,6 +150,12 @@ func asksForAttempt(cfg v1alpha1.Config) bool {
 	return cfg.GetGeneration() != b.OpenedGeneration || requestOf(cfg) != b.Request
 }
 
+// paused says whether the operator is to leave this object alone.
+func paused(cfg v1alpha1.Config) bool {
+	_, ok := cfg.GetAnnotations()[v1alpha1.PausedAnnotation]
+	return ok
+}
+
 // requestOf is the value of the annotation as status.boot.request keeps it: a
 // value that is too long for it by its digest.
 func requestOf(cfg v1alpha1.Config) string {
@@ -156,6 +170,7 @@ func requestOf(cfg v1alpha1.Config) string {
 // apply adds a report whose opening has been placed, see place.
 func (s *state) apply(r *report, now time.Time) {
 	b := s.boot()
+	s.pin(r.Port)
 	if r.Opening != nil && r.Opening.Number > b.Attempt {
 		s.open(r.Opening.Number, r.Opening.Time.Time, now, causeBootDelivery)
 		s.sight(r.Opening.Addr, r.Opening.Proof)
@@ -169,14 +184,32 @@ func (s *state) apply(r *report, now time.Time) {
 		st.Attempt = min(st.Attempt, b.Attempt)
 		b.Stages = putStage(b.Stages, mergeStage(findStage(b.Stages, st.Name), st))
 	}
-	if st := findStage(b.Stages, v1alpha1.BootStageName(boot.StageIgnition)); st.Attempt == b.Attempt && st.CompletedTime != nil {
+	if st := firstSecret(b); st != nil {
 		b.SecretAddress = st.ClientAddress
 	}
+	b.Offer = mergeOffer(b.Offer, r.Offer)
+	s.foreign(r.Foreign, now)
 	if r.Ambiguous != nil && r.Ambiguous.Attempt >= b.Attempt {
 		s.set(now, v1alpha1.ConditionClientAddressAmbiguous, true, v1alpha1.ReasonSeveralMachines,
 			fmt.Sprintf("Requests for several machines came from %s in attempt %d: the address proves nothing, and no secret is served by it until a new attempt is opened.", r.Ambiguous.Addr, b.Attempt))
 	}
 	s.derive(now)
+}
+
+// firstSecret returns the first complete delivery of a secret in the present
+// attempt, or nil.
+func firstSecret(b *v1alpha1.BootStatus) *v1alpha1.BootStage {
+	var won *v1alpha1.BootStage
+	for i := range b.Stages {
+		st := &b.Stages[i]
+		if st.Attempt != b.Attempt || st.CompletedTime == nil || !claim.Secret(boot.Stage(st.Name)) {
+			continue
+		}
+		if won == nil || precedes(*st, *won) {
+			won = st
+		}
+	}
+	return won
 }
 
 // sight notes the last client.
@@ -238,13 +271,16 @@ type commitment struct {
 // but has no time left is replaced by the next in the same step. It returns
 // boot.ErrSpent, boot.ErrNotReady when there never was an attempt, and
 // boot.ErrClosed when the control plane opened another attempt since the
-// delivery began: these bytes may be of an older spec, and must not consume it.
+// delivery began, since these bytes may be of an older spec, and must not consume
+// it; and where the object is paused, which may be moving to another cluster.
 func (s *state) commit(c commitment, now time.Time) error {
 	b, cur := s.boot(), s.attempt()
 	if b.Served != nil && b.Served.Delivery == c.delivery {
 		return nil
 	}
 	switch {
+	case paused(s.cfg):
+		return fmt.Errorf("%w: the object is paused", boot.ErrClosed)
 	case cur.Number == 0:
 		return fmt.Errorf("%w: no boot attempt was opened yet", boot.ErrNotReady)
 	case cur.Spent:

@@ -42,14 +42,66 @@ func TestABootIsToldByConditions(t *testing.T) {
 	require.Equal(t, "10.0.0.5", b.LastClientAddress)
 	require.Equal(t, "Address", b.Proof)
 	a := s.attempt()
-	require.Equal(t, after(2*time.Second), a.UKIServedAt.UTC())
+	require.Equal(t, after(2*time.Second), a.BootServedAt.UTC())
 	require.Equal(t, after(3*time.Second), a.SecretServedAt.UTC())
+}
+
+func TestUserDataIsASecretLikeAnyOther(t *testing.T) {
+	s := stateOf(config(opened(1, t0, causeSpecChanged)))
+	seen(s, t0, saw(1, boot.StageCloudInit, false, after(time.Second)))
+	c := condition(t, s.cfg, v1alpha1.ConditionCloudInitFetched)
+	require.Equal(t, metav1.ConditionFalse, c.Status)
+	require.Equal(t, v1alpha1.ReasonCloudInitIncomplete, c.Reason)
+	require.Empty(t, s.boot().SecretAddress)
+	seen(s, t0, saw(1, boot.StageCloudInit, true, after(2*time.Second)))
+	c = condition(t, s.cfg, v1alpha1.ConditionCloudInitFetched)
+	require.Equal(t, metav1.ConditionTrue, c.Status)
+	require.Equal(t, v1alpha1.ReasonCloudInitDelivered, c.Reason)
+	require.Equal(t, "10.0.0.5", s.boot().SecretAddress)
+	require.ErrorIs(t, s.attempt().Admit(addrB, after(time.Minute)), boot.ErrContested)
+	require.Equal(t, after(2*time.Second), s.attempt().SecretServedAt.UTC())
+}
+
+func TestTheAttemptBelongsToWhoFetchedItsFirstSecret(t *testing.T) {
+	for name, later := range map[string]boot.Stage{"Ignition first": boot.StageCloudInit, "user data first": boot.StageIgnition} {
+		t.Run(name, func(t *testing.T) {
+			first := boot.StageIgnition
+			if later == first {
+				first = boot.StageCloudInit
+			}
+			s := stateOf(config(opened(1, t0, causeSpecChanged)))
+			seen(s, t0, from(addrB, saw(1, later, true, after(time.Minute))))
+			require.Equal(t, "10.0.0.6", s.boot().SecretAddress)
+			seen(s, t0, saw(1, first, true, after(time.Second)))
+			require.Equal(t, "10.0.0.5", s.boot().SecretAddress, "also where its report comes late")
+			require.Equal(t, after(time.Second), s.attempt().SecretServedAt.UTC())
+
+			e := &entry{known: boot.Attempt{Number: 1, OpenedAt: t0}}
+			e.add(saw(1, first, true, after(time.Second)))
+			e.add(from(addrB, saw(1, later, true, after(time.Minute))))
+			require.Equal(t, addrA, e.known.SecretAddr)
+		})
+	}
+}
+
+func TestAStageSaysHowTheMachineWasKnown(t *testing.T) {
+	s := stateOf(config(opened(1, t0, causeSpecChanged)))
+	o := saw(1, boot.StageUKI, true, t0)
+	o.Proof = boot.Relay
+	seen(s, t0, o)
+	require.Equal(t, "Relay", findStage(s.boot().Stages, "UKI").Proof)
+	require.Equal(t, boot.Relay, s.attempt().BootProof)
+	require.Equal(t, addrA, s.attempt().BootAddr)
+	s.open(2, after(time.Hour), after(time.Hour), causeBootDelivery)
+	require.False(t, s.attempt().BootAddr.IsValid(), "of the next attempt nobody has it")
 }
 
 func TestApplyingAReportAgainChangesNothing(t *testing.T) {
 	e := &entry{known: boot.Attempt{Number: 1, OpenedAt: t0}}
 	e.add(saw(1, boot.StageUKI, true, after(time.Second)))
 	e.add(saw(1, boot.StageAmbiguous, false, after(time.Second)))
+	e.add(at(portA, offer(1, macA, uefi, after(time.Second))))
+	e.add(foreign(1, after(time.Second)))
 	s := stateOf(config(opened(1, t0, causeSpecChanged)))
 	s.apply(&e.pending, after(time.Minute))
 	again := stateOf(s.cfg)
@@ -152,6 +204,7 @@ func TestCommitIsGivenOncePerAttempt(t *testing.T) {
 	secretServed := func(c *v1alpha1.HTTPBootConfig) {
 		c.Status.Boot.Stages = []v1alpha1.BootStage{stageOf(saw(c.Status.Boot.Attempt, boot.StageIgnition, true, t0))}
 	}
+	atRest := func(c *v1alpha1.HTTPBootConfig) { c.Annotations = map[string]string{v1alpha1.PausedAnnotation: "move"} }
 	at := func(n int64, opened time.Time) boot.Attempt { return boot.Attempt{Number: n, OpenedAt: opened} }
 	tests := map[string]struct {
 		cfg     *v1alpha1.HTTPBootConfig
@@ -173,6 +226,7 @@ func TestCommitIsGivenOncePerAttempt(t *testing.T) {
 		"timed out, and spec changed":   {config(once, opened(3, after(time.Hour), causeSpecChanged)), at(3, after(59*time.Minute)), after(time.Hour), boot.ErrClosed, 3},
 		"timed out, and requested":      {config(once, opened(3, after(time.Hour), causeRequested)), at(3, after(59*time.Minute)), after(time.Hour), nil, 3},
 		"timed out, and another did":    {config(once, opened(3, after(time.Hour), causeBootDelivery), served(3, "other")), at(3, after(time.Hour)), after(time.Hour), boot.ErrSpent, 3},
+		"paused, it may be moving":      {config(once, opened(2, t0, causeSpecChanged), atRest), at(2, t0), after(time.Minute), boot.ErrClosed, 2},
 		"secret fetched: not re-armed":  {config(once, opened(2, t0, causeSpecChanged), secretServed), at(2, t0), after(time.Hour), nil, 2},
 	}
 	for name, tt := range tests {

@@ -1,6 +1,7 @@
 package observe
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -61,8 +62,9 @@ func (o *Observer) tryUpdate(ctx context.Context, ref boot.Ref, change change) e
 			return err
 		}
 	}
-	o.settle(ref, next, version)
-	o.announce(before, next, pending.Contested)
+	o.settle(ref, next, pending, version)
+	o.announce(before, next)
+	o.announceNotices(next, pending)
 	return nil
 }
 
@@ -155,7 +157,9 @@ func (o *Observer) write(ctx context.Context, live v1alpha1.Config, next *state)
 // applyConfiguration is everything that the observer owns, guarded by the
 // resourceVersion of the object that it was made from.
 func applyConfiguration(live v1alpha1.Config, next *state) (runtime.ApplyConfiguration, error) {
-	status := v1alpha1.ConfigStatus{Boot: next.boot(), Conditions: next.conditions()}
+	owned := *next.boot()
+	owned.Armed = nil // whoever speaks to the BMC writes it
+	status := v1alpha1.ConfigStatus{Boot: &owned, Conditions: next.conditions()}
 	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&status)
 	if err != nil {
 		return nil, fmt.Errorf("encoding status: %w", err)
@@ -169,10 +173,10 @@ func applyConfiguration(live v1alpha1.Config, next *state) (runtime.ApplyConfigu
 }
 
 // settle notes what was written.
-func (o *Observer) settle(ref boot.Ref, now *state, version uint64) {
+func (o *Observer) settle(ref boot.Ref, now *state, written report, version uint64) {
 	o.mu.Lock()
 	e := o.entry(ref)
-	if e.settle(now, version) {
+	if e.settle(now, written, version) {
 		o.journal.done(ref)
 	}
 	o.mu.Unlock()
@@ -191,7 +195,7 @@ func (o *Observer) drop(ref boot.Ref) {
 
 // announce tells of what this write changed: the replica whose write came
 // through is the only one that does.
-func (o *Observer) announce(before, next *state, contested *sighting) {
+func (o *Observer) announce(before, next *state) {
 	a, b := before.attempt(), next.attempt()
 	if b.Number != a.Number {
 		o.metrics.opened.WithLabelValues(next.boot().OpenedBy).Inc()
@@ -210,10 +214,38 @@ func (o *Observer) announce(before, next *state, contested *sighting) {
 		o.event(next, corev1.EventTypeWarning, v1alpha1.ConditionClientAddressAmbiguous,
 			fmt.Sprintf("Requests for several machines came from one address in attempt %d.", b.Number))
 	}
-	if contested != nil {
-		o.event(next, corev1.EventTypeWarning, v1alpha1.ReasonSecretContested,
-			fmt.Sprintf("%s asked for the secret of attempt %d, which another address had fetched, and was refused.", contested.Addr, contested.Attempt))
+	if was, offer := before.boot().Offer, next.boot().Offer; offer != nil && (was == nil || was.Attempt != offer.Attempt || clientOf(was) != clientOf(offer)) {
+		o.event(next, corev1.EventTypeNormal, v1alpha1.ReasonBootOffered,
+			fmt.Sprintf("Offered attempt %d to %s, %s.", offer.Attempt, offer.MACAddress, cmp.Or(offer.Firmware, "of unknown firmware")))
 	}
+	if f := next.foreignMessage(); f != "" && f != before.foreignMessage() {
+		o.event(next, corev1.EventTypeWarning, v1alpha1.ReasonForeignBootOffer, f)
+	}
+}
+
+// announceNotices tells of what only this replica saw, and no status keeps.
+func (o *Observer) announceNotices(s *state, r report) {
+	if c := r.Contested; c != nil {
+		o.event(s, corev1.EventTypeWarning, v1alpha1.ReasonSecretContested,
+			fmt.Sprintf("%s asked for the secret of attempt %d, which another address had fetched, and was refused.", c.Addr, c.Attempt))
+	}
+	if n := r.NoProgram; n != nil {
+		o.event(s, corev1.EventTypeWarning, v1alpha1.ReasonNoBootProgram,
+			fmt.Sprintf("Attempt %d was not offered to this machine, because the boot program for it is missing%s.", n.Attempt, because(n.Detail)))
+	}
+	if n := r.PortChanged; n != nil {
+		o.event(s, corev1.EventTypeWarning, v1alpha1.ReasonRelayPortChanged,
+			fmt.Sprintf("Attempt %d was not offered to this machine, because a relay saw it at another port than before%s. "+
+				"If it was moved, change the annotation %s.", n.Attempt, because(n.Detail), v1alpha1.RequestBootAnnotation))
+	}
+}
+
+// because returns the detail of a message behind a colon, or nothing.
+func because(detail string) string {
+	if detail == "" {
+		return ""
+	}
+	return ": " + detail
 }
 
 func (o *Observer) event(s *state, kind, reason, message string) {

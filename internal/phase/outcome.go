@@ -49,6 +49,13 @@ func Halt(reason string, err error) *Outcome {
 	return o
 }
 
+// Hold is Halt for what is as somebody wants it: the state is Pending.
+func Hold(reason string, err error) *Outcome {
+	o := Halt(reason, err)
+	o.terminal = false
+	return o
+}
+
 // Retry says that trying again may help: the condition is False for this reason
 // and the config comes back with backoff.
 func Retry(reason string, err error) *Outcome {

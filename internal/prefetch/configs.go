@@ -19,19 +19,31 @@ import (
 // record is what prefetch remembers of a config.
 type record struct {
 	uid string
-	// document names the Secret with the Ignition document; its name is empty
-	// where there is none.
-	document documentKey
-	ways     []way
+	// documents are where the machine's documents are read from, by purpose.
+	documents [purposes]documentKey
+	ways      []way
 	// generation and attempt: a change of either makes what is in memory doubtful.
 	generation int64
 	attempt    boot.Attempt
 }
 
-// documentKey is whose document it is, and where it is read from. Documents
-// are only ever found by all of it.
+// purpose is what a document is for.
+type purpose uint8
+
+const (
+	// forMachine: Ignition, or user data for cloud-init.
+	forMachine purpose = iota
+	// forScript: the machine's own iPXE script.
+	forScript
+	purposes
+)
+
+// documentKey is whose document it is, what for, and where it is read from.
+// Documents are only ever found by all of it; without a Secret there is none.
 type documentKey struct {
-	object, namespace, secret string
+	object            string
+	purpose           purpose
+	namespace, secret string
 }
 
 // way is one way to get a blob: what it is, and whose credentials to use.
@@ -81,21 +93,24 @@ func (c *configs) forget(r *record) {
 	}
 }
 
-// document says which Secret holds the document of this object.
-func (c *configs) document(uid string) (documentKey, bool) {
+// document says which Secret holds this document of an object, if any does.
+func (c *configs) document(uid string, p purpose) (documentKey, bool) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	r := c.byUID[uid]
 	if r == nil {
 		return documentKey{}, false
 	}
-	return r.document, true
+	return r.documents[p], r.documents[p].secret != ""
 }
 
 func recordOf(cfg v1alpha1.Config) *record {
 	c := cfg.Common()
 	r := &record{uid: string(cfg.GetUID()), generation: cfg.GetGeneration(), attempt: claim.Attempt(cfg)}
-	r.document = documentKey{r.uid, cfg.GetNamespace(), nameOf(c.IgnitionSecretRef)}
+	r.documents[forMachine] = documentKey{r.uid, forMachine, cfg.GetNamespace(), nameOf(c.IgnitionSecretRef)}
+	if ipxe, ok := cfg.(*v1alpha1.IPXEBootConfig); ok {
+		r.documents[forScript] = documentKey{r.uid, forScript, cfg.GetNamespace(), nameOf(ipxe.Spec.IPXEScriptSecretRef)}
+	}
 	for _, a := range cfg.ConfigStatus().Artifacts {
 		// Without a source nobody can pull it; the controller never says so.
 		if d, err := boot.ParseDigest(a.Digest); err == nil && a.Source != "" {

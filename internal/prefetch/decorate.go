@@ -3,14 +3,13 @@ package prefetch
 import (
 	"context"
 	"errors"
-	"net/netip"
 	"time"
 
 	"github.com/boot-operator/boot-operator/internal/boot"
 )
 
 // Attempts returns inner with one addition: a machine that begins to boot gets
-// its Ignition document read ahead.
+// its documents read ahead.
 func (p *Prefetch) Attempts(inner boot.Attempts) boot.Attempts {
 	return warmingAttempts{inner, p}
 }
@@ -21,8 +20,8 @@ type warmingAttempts struct {
 }
 
 // Begin is inner's, and warms.
-func (a warmingAttempts) Begin(p *boot.Plan, addr netip.Addr, proof boot.Proof) (boot.Attempt, error) {
-	attempt, err := a.Attempts.Begin(p, addr, proof)
+func (a warmingAttempts) Begin(p *boot.Plan, c boot.Client) (boot.Attempt, error) {
+	attempt, err := a.Attempts.Begin(p, c)
 	if err == nil {
 		a.prefetch.Warm(p)
 	}

@@ -32,7 +32,7 @@ func (s *secrets) old(k documentKey) (document, bool) {
 
 // find returns what is known under exactly this key and has not expired.
 func (s *secrets) find(k documentKey) *document {
-	d := s.byObject[k.object]
+	d := s.documents[k.slot()]
 	switch {
 	case d == nil:
 		return nil
@@ -51,12 +51,12 @@ func (s *secrets) store(d document) bool {
 	defer s.mu.Unlock()
 	// Asked under the lock that changed takes afterwards: either we see the
 	// change here, or it sees what we stored.
-	if k, ok := s.configs.document(d.key.object); !ok || k != d.key {
+	if k, ok := s.configs.document(d.key.object, d.key.purpose); !ok || k != d.key {
 		return false
 	}
 	now := s.clock.Now()
 	d.readAt, d.warmedAt, d.expires = now, now, now.Add(boot.AttemptLifetime)
-	if old := s.byObject[d.key.object]; old != nil {
+	if old := s.documents[d.key.slot()]; old != nil {
 		if old.key == d.key && now.Before(old.expires) {
 			d.warmedAt, d.expires = old.warmedAt, old.expires
 		}
@@ -64,9 +64,9 @@ func (s *secrets) store(d document) bool {
 	}
 	kept := d
 	kept.place = s.recent.PushFront(&kept)
-	s.byObject[d.key.object] = &kept
-	s.bytes += len(d.data)
-	for len(s.byObject) > s.maxCount || s.bytes > s.maxBytes {
+	s.documents[d.key.slot()] = &kept
+	s.bytes += d.size()
+	for len(s.documents) > s.maxCount || s.bytes > s.maxBytes {
 		s.forget(s.recent.Back().Value.(*document)) //nolint:forcetypeassert // ours
 	}
 	return true
@@ -74,8 +74,8 @@ func (s *secrets) store(d document) bool {
 
 func (s *secrets) forget(d *document) {
 	s.recent.Remove(d.place)
-	delete(s.byObject, d.key.object)
-	s.bytes -= len(d.data)
+	delete(s.documents, d.key.slot())
+	s.bytes -= d.size()
 }
 
 // changed takes in that a config changed; after is nil when it is gone.
@@ -85,11 +85,16 @@ func (s *secrets) changed(before, after *record) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	d := s.byObject[before.uid]
-	if d == nil {
-		return
+	for p := range purposes {
+		if d := s.documents[slot{before.uid, p}]; d != nil {
+			s.reconsider(d, before, after)
+		}
 	}
-	if after == nil || after.document != d.key {
+}
+
+// reconsider is changed for one document.
+func (s *secrets) reconsider(d *document, before, after *record) {
+	if after == nil || after.documents[d.key.purpose] != d.key {
 		s.forget(d)
 		return
 	}
@@ -110,7 +115,7 @@ func (s *secrets) expire() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.clock.Now()
-	for _, d := range s.byObject {
+	for _, d := range s.documents {
 		if !now.Before(d.expires) {
 			s.forget(d)
 		}
@@ -121,7 +126,7 @@ func (s *secrets) expire() {
 func (s *secrets) clear() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	clear(s.byObject)
+	clear(s.documents)
 	s.recent.Init()
 	s.bytes = 0
 }
@@ -129,5 +134,5 @@ func (s *secrets) clear() {
 func (s *secrets) size() (count, bytes int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.byObject), s.bytes
+	return len(s.documents), s.bytes
 }

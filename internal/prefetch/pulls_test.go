@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
 	"os"
 	"slices"
 	"testing"
@@ -236,7 +235,7 @@ type fakeAttempts struct {
 	err error
 }
 
-func (a fakeAttempts) Begin(*boot.Plan, netip.Addr, boot.Proof) (boot.Attempt, error) {
+func (a fakeAttempts) Begin(*boot.Plan, boot.Client) (boot.Attempt, error) {
 	return boot.Attempt{Number: 7}, a.err
 }
 
@@ -244,9 +243,9 @@ func TestBeginningABootReadsTheDocumentAhead(t *testing.T) {
 	f := newFixture(t)
 	f.reader.holding("secret", "document")
 	f.put(config("one", "secret"))
-	_, err := f.Attempts(fakeAttempts{err: boot.ErrSpent}).Begin(plan("one"), netip.Addr{}, boot.Address)
+	_, err := f.Attempts(fakeAttempts{err: boot.ErrSpent}).Begin(plan("one"), boot.Client{Proof: boot.Address})
 	require.ErrorIs(t, err, boot.ErrSpent)
-	a, err := f.Attempts(fakeAttempts{}).Begin(plan("one"), netip.Addr{}, boot.Address)
+	a, err := f.Attempts(fakeAttempts{}).Begin(plan("one"), boot.Client{Proof: boot.Address})
 	require.NoError(t, err)
 	require.Equal(t, int64(7), a.Number)
 	eventually(t, func() bool { n, _ := f.secrets.size(); return n == 1 })
@@ -264,9 +263,9 @@ func TestAMachineThatBeginsInALoopDoesNotLoadTheAPIServer(t *testing.T) {
 	f.reader.holding("secret", "document")
 	f.put(config("one", "secret"))
 	begin := func() {
-		_, err := f.Attempts(fakeAttempts{}).Begin(plan("one"), netip.Addr{}, boot.Address)
+		_, err := f.Attempts(fakeAttempts{}).Begin(plan("one"), boot.Client{Proof: boot.Address})
 		require.NoError(t, err)
-		_, err, _ = f.secrets.flights.Do(documentKey{"uid-one", "default", "secret"}.flight(), func() (any, error) { return document{}, nil })
+		_, err, _ = f.secrets.flights.Do(documentKey{"uid-one", forMachine, "default", "secret"}.flight(), func() (any, error) { return document{}, nil })
 		require.NoError(t, err)
 	}
 	for range 50 {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"sync"
 	"time"
 
@@ -15,7 +16,6 @@ import (
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/boot-operator/boot-operator/api/v1alpha1"
 	"github.com/boot-operator/boot-operator/internal/boot"
 )
 
@@ -34,10 +34,12 @@ const (
 // errStale: the config named another Secret while this one was read.
 var errStale = fmt.Errorf("%w: the config has just changed", boot.ErrUnavailable)
 
-// document is what is known of one machine's document.
+// document is what is known of one document of a machine.
 type document struct {
-	key  documentKey
-	data []byte
+	key documentKey
+	// data is the whole of it, except for what only cloud-init has.
+	data      []byte
+	cloudInit *boot.CloudInit
 	// err is set when the API server answered, and there is nothing to serve.
 	err    error
 	readAt time.Time
@@ -63,67 +65,36 @@ type secrets struct {
 	flights    singleflight.Group
 	slots      chan struct{}
 
-	mu       sync.Mutex
-	byObject map[string]*document
-	recent   *list.List // of *document, the last used first
-	bytes    int
+	mu        sync.Mutex
+	documents map[slot]*document
+	recent    *list.List // of *document, the last used first
+	bytes     int
 }
 
 func newSecrets(o Options, c *configs) *secrets {
 	return &secrets{
 		reader: o.Reader, convert: o.Convert, configs: c, clock: o.Clock, logger: o.Logger,
 		maxCount: o.MaxSecrets, maxBytes: o.MaxSecretBytes, revalidate: o.Revalidate, timeout: o.ReadTimeout,
-		slots: make(chan struct{}, maxReads), byObject: map[string]*document{}, recent: list.New(),
+		slots: make(chan struct{}, maxReads), documents: map[slot]*document{}, recent: list.New(),
 	}
 }
 
-// Ignition returns the machine's Ignition document as JSON: from memory if it
-// was read a short while ago, else by one coalesced read of at most 2 s, and
-// from memory again where the API server does not answer. It returns
-// boot.ErrNotFound when the plan names none, and boot.ErrUnavailable when the
-// API server is out of reach and nothing is in memory, the Secret is gone, or
-// its content is invalid. The result is shared and must not be changed.
-func (p *Prefetch) Ignition(ctx context.Context, plan *boot.Plan) ([]byte, error) {
-	if !plan.HasIgnition {
-		return nil, fmt.Errorf("%w: %s names no Ignition document", boot.ErrNotFound, plan.Object)
-	}
-	k, ok := p.configs.document(plan.Object.UID)
-	if !ok || k.secret == "" || k.namespace != plan.Object.Namespace {
-		return nil, fmt.Errorf("reading the Ignition document of %s: %w", plan.Object, errStale)
-	}
-	data, err := p.secrets.get(ctx, k)
-	if err != nil {
-		return nil, fmt.Errorf("reading the Ignition document of %s: %w", plan.Object, err)
-	}
-	return data, nil
-}
-
-// Warm reads a machine's document in the background because it began to boot:
-// it is there when the machine asks, even if the API server is not.
-func (p *Prefetch) Warm(plan *boot.Plan) {
-	k, ok := p.configs.document(plan.Object.UID)
-	if !ok || k.secret == "" || !plan.HasIgnition {
-		return
-	}
-	p.secrets.warm(k)
-}
-
-func (s *secrets) get(ctx context.Context, k documentKey) ([]byte, error) {
+func (s *secrets) get(ctx context.Context, k documentKey) (document, error) {
 	if d, ok := s.fresh(k); ok {
 		s.metrics.secretFrom("memory")
-		return d.data, d.err
+		return d, d.err
 	}
 	d, err := s.await(ctx, k)
 	if err == nil {
 		s.metrics.secretFrom("read")
-		return d.data, d.err
+		return d, d.err
 	}
 	if d, ok := s.old(k); ok && !errors.Is(err, errStale) {
 		s.metrics.secretFrom("stale")
-		return d.data, nil
+		return d, nil
 	}
 	s.metrics.secretFrom("none")
-	return nil, err
+	return document{}, err
 }
 
 // warm prolongs what is in memory and reads it anew, unless that was just done,
@@ -132,7 +103,7 @@ func (s *secrets) warm(k documentKey) {
 	s.mu.Lock()
 	now := s.clock.Now()
 	justRead := false
-	if d := s.byObject[k.object]; d != nil && d.key == k {
+	if d := s.documents[k.slot()]; d != nil && d.key == k {
 		d.warmedAt, d.expires = now, now.Add(boot.AttemptLifetime)
 		justRead = now.Sub(d.readAt) < warmPause
 	}
@@ -167,7 +138,9 @@ func (s *secrets) await(ctx context.Context, k documentKey) (document, error) {
 }
 
 // flight names a read; neither UIDs nor names hold a slash.
-func (k documentKey) flight() string { return k.object + "/" + k.namespace + "/" + k.secret }
+func (k documentKey) flight() string {
+	return k.object + "/" + strconv.Itoa(int(k.purpose)) + "/" + k.namespace + "/" + k.secret
+}
 
 // read gets a Secret from the API server and remembers what came of it. Its
 // error means that the API server did not answer.
@@ -190,7 +163,7 @@ func (s *secrets) read(k documentKey) (document, error) {
 	if err != nil {
 		d.err = fmt.Errorf("%w: there is no Secret %s/%s", boot.ErrUnavailable, k.namespace, k.secret)
 	} else {
-		d.data, d.err = s.json(k, &secret)
+		d.read(s, &secret)
 	}
 	s.metrics.secretRead(outcome(d.err))
 	if !s.store(d) {
@@ -204,24 +177,4 @@ func outcome(err error) string {
 		return "invalid"
 	}
 	return "ok"
-}
-
-// json converts the content of a Secret. What a user wrote must not bring the
-// operator down, whatever the converter makes of it.
-func (s *secrets) json(k documentKey, secret *corev1.Secret) (data []byte, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			s.logger.Error(fmt.Errorf("%v", r), "converter panicked", "namespace", k.namespace, "secret", k.secret)
-			data, err = nil, fmt.Errorf("%w: Secret %s/%s cannot be converted", boot.ErrUnavailable, k.namespace, k.secret)
-		}
-	}()
-	text, ok := secret.Data[v1alpha1.SecretKeyIgnition]
-	if !ok {
-		return nil, fmt.Errorf("%w: Secret %s/%s has no key %q", boot.ErrUnavailable, k.namespace, k.secret, v1alpha1.SecretKeyIgnition)
-	}
-	data, err = s.convert(text, string(secret.Data[v1alpha1.SecretKeyFormat]))
-	if err != nil {
-		return nil, fmt.Errorf("%w: Secret %s/%s: %w", boot.ErrUnavailable, k.namespace, k.secret, err)
-	}
-	return data, nil
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/boot-operator/boot-operator/api/v1alpha1"
 	"github.com/boot-operator/boot-operator/internal/boot"
@@ -38,7 +39,7 @@ func TestNoDocumentIsNotFoundAndTroubleIsUnavailable(t *testing.T) {
 		{"the config names none any more", func(*fixture, *boot.Plan) {}, boot.ErrUnavailable, "has just changed", ""},
 		{"a plan of another namespace", func(_ *fixture, p *boot.Plan) { p.Object.Namespace = "other" }, boot.ErrUnavailable, "has just changed", "secret"},
 		{"no such Secret", func(*fixture, *boot.Plan) {}, boot.ErrUnavailable, "there is no Secret default/missing", "missing"},
-		{"no such key", func(f *fixture, _ *boot.Plan) { f.reader.put("secret", nil) }, boot.ErrUnavailable, `Secret default/secret has no key "ignition"`, "secret"},
+		{"no such key", func(f *fixture, _ *boot.Plan) { f.reader.put("secret", nil) }, boot.ErrUnavailable, `Secret default/secret: there is no key "ignition"`, "secret"},
 		{"invalid", func(f *fixture, _ *boot.Plan) { f.reader.holding("secret", "bad") }, boot.ErrUnavailable, "line 1: nonsense", "secret"},
 		{"a converter that panics", func(f *fixture, _ *boot.Plan) { f.reader.holding("secret", "poison") }, boot.ErrUnavailable, "cannot be converted", "secret"},
 		{"an API server that is away", func(f *fixture, _ *boot.Plan) { f.reader.broken = true }, boot.ErrUnavailable, "connection refused", "secret"},
@@ -293,3 +294,55 @@ func TestDocumentsInMemoryAreBounded(t *testing.T) {
 
 // current is the test that a table's row runs in.
 var current *testing.T
+
+func TestCloudInitAndScriptComeFromTheSecretsThatTheConfigNames(t *testing.T) {
+	f := newFixture(t)
+	f.reader.put("user", map[string][]byte{"format": []byte("cloud-config"), "ignition": []byte("#cloud-config\n"), "network-config": []byte("version: 2\n")})
+	f.reader.put("script", map[string][]byte{"ipxe-script": []byte("#!ipxe\n")})
+	cfg := &v1alpha1.IPXEBootConfig{ObjectMeta: config("one", "").ObjectMeta}
+	cfg.Spec.IgnitionSecretRef = &corev1.LocalObjectReference{Name: "user"}
+	cfg.Spec.IPXEScriptSecretRef = &corev1.LocalObjectReference{Name: "script"}
+	f.Prefetch.put(cfg)
+	p := plan("one")
+	p.HasIgnition, p.HasCloudInit, p.HasScript = true, true, true
+
+	user, err := f.CloudInit(t.Context(), p)
+	require.NoError(t, err)
+	require.Equal(t, boot.CloudInit{UserData: []byte("#cloud-config\n"), NetworkConfig: []byte("version: 2\n")}, user)
+	_, err = f.Ignition(t.Context(), p)
+	require.ErrorIs(t, err, boot.ErrNotFound, "user data is never given out as Ignition")
+	script, err := f.Script(t.Context(), p)
+	require.NoError(t, err)
+	require.Equal(t, "#!ipxe\n", string(script))
+	count, size := f.secrets.size()
+	require.Equal(t, 2, count)
+	require.Equal(t, len("#cloud-config\n")+len("version: 2\n")+len("#!ipxe\n"), size)
+
+	reads := f.reader.count()
+	f.reader.broken = true
+	_, err = f.Script(t.Context(), p)
+	require.NoError(t, err, "from memory")
+	require.Equal(t, reads, f.reader.count())
+	f.Prefetch.drop(objectKey{v1alpha1.KindIPXEBootConfig, cfg.Namespace, cfg.Name})
+	count, size = f.secrets.size()
+	require.Zero(t, count)
+	require.Zero(t, size)
+}
+
+func TestCloudInitAndScriptAreRefusedWhereThePlanHasNone(t *testing.T) {
+	f := newFixture(t)
+	f.reader.put("bad", map[string][]byte{"format": []byte("cloud-config"), "value": []byte("no header")})
+	f.Prefetch.put(config("one", "bad"))
+	p := plan("one")
+	_, err := f.CloudInit(t.Context(), p)
+	require.ErrorIs(t, err, boot.ErrNotFound)
+	_, err = f.Script(t.Context(), p)
+	require.ErrorIs(t, err, boot.ErrNotFound)
+	p.HasCloudInit, p.HasScript = true, true
+	_, err = f.CloudInit(t.Context(), p)
+	require.ErrorIs(t, err, boot.ErrUnavailable)
+	require.ErrorContains(t, err, "first line")
+	_, err = f.Script(t.Context(), p)
+	require.ErrorIs(t, err, boot.ErrUnavailable, "the config names no script any more")
+	require.Equal(t, 1, f.reader.count())
+}

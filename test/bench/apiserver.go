@@ -20,8 +20,10 @@ import (
 // Lease that somebody else holds. It lets a replica see 50,000 configs without
 // the minutes that it takes to create them.
 type apiServer struct {
-	mu       sync.Mutex
-	configs  map[string]*v1alpha1.HTTPBootConfig
+	mu      sync.Mutex
+	configs map[string]*v1alpha1.HTTPBootConfig
+	// ipxe are the other kind, which nothing changes.
+	ipxe     []v1alpha1.IPXEBootConfig
 	version  int
 	ignition []byte
 	watchers map[chan watchEvent]struct{}
@@ -32,16 +34,31 @@ type watchEvent struct {
 	Object *v1alpha1.HTTPBootConfig `json:"object"`
 }
 
+// newIPXEAPIServer serves n configs of the other kind, made by config.
+func newIPXEAPIServer(n int, config func(i int) v1alpha1.IPXEBootConfig) *apiServer {
+	a := newAPIServer(0, nil, nil)
+	for i := range n {
+		c := config(i)
+		identify(&c.ObjectMeta, i)
+		a.ipxe = append(a.ipxe, c)
+	}
+	return a
+}
+
+// identify fills what the API server itself would.
+func identify(m *metav1.ObjectMeta, i int) {
+	m.Name, m.Namespace, m.ResourceVersion, m.Generation = fmt.Sprintf("machine-%d", i), "bench", "1", 1
+	m.UID = types.UID(fmt.Sprintf("00000000-0000-4000-8000-%012x", i))
+	m.CreationTimestamp = metav1.NewTime(time.Unix(1700000000, 0))
+}
+
 // newAPIServer serves n configs, made by config.
 func newAPIServer(n int, ignition []byte, config func(i int) *v1alpha1.HTTPBootConfig) *apiServer {
 	a := &apiServer{configs: map[string]*v1alpha1.HTTPBootConfig{}, version: 1, ignition: ignition, watchers: map[chan watchEvent]struct{}{}}
 	for i := range n {
 		c := config(i)
 		c.TypeMeta = metav1.TypeMeta{APIVersion: v1alpha1.GroupVersion.String(), Kind: v1alpha1.KindHTTPBootConfig}
-		c.Name, c.Namespace, c.ResourceVersion = fmt.Sprintf("machine-%d", i), "bench", "1"
-		c.UID = types.UID(fmt.Sprintf("00000000-0000-4000-8000-%012x", i))
-		c.CreationTimestamp = metav1.NewTime(time.Unix(1700000000, 0))
-		c.Generation = 1
+		identify(&c.ObjectMeta, i)
 		a.configs[c.Name] = c
 	}
 	return a
@@ -62,8 +79,13 @@ func (a *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answer(w, http.StatusOK, map[string]any{"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": meta(name), "spec": map[string]any{"holderIdentity": "another replica", "leaseDurationSeconds": 3600, "renewTime": time.Now().UTC().Format("2006-01-02T15:04:05.000000Z")}})
 	case r.URL.Query().Get("watch") != "":
 		refuseStreamedList(w, r)
+	case strings.HasSuffix(path, "/ipxebootconfigs"):
+		answer(w, http.StatusOK, v1alpha1.IPXEBootConfigList{
+			TypeMeta: metav1.TypeMeta{APIVersion: v1alpha1.GroupVersion.String(), Kind: "IPXEBootConfigList"},
+			ListMeta: metav1.ListMeta{ResourceVersion: "1"}, Items: a.ipxe,
+		})
 	case r.Method == http.MethodGet:
-		a.empty(w, path)
+		answer(w, http.StatusOK, map[string]any{"apiVersion": "v1", "kind": "NodeList", "metadata": map[string]any{"resourceVersion": "1"}, "items": []any{}})
 	case strings.Contains(path, "/events"):
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(http.StatusCreated)
@@ -140,14 +162,6 @@ func (a *apiServer) config(w http.ResponseWriter, r *http.Request, name string) 
 		}
 	}
 	answer(w, http.StatusOK, c)
-}
-
-func (a *apiServer) empty(w http.ResponseWriter, path string) {
-	kind, version := "NodeList", "v1"
-	if strings.HasSuffix(path, "/ipxebootconfigs") {
-		kind, version = "IPXEBootConfigList", v1alpha1.GroupVersion.String()
-	}
-	answer(w, http.StatusOK, map[string]any{"apiVersion": version, "kind": kind, "metadata": map[string]any{"resourceVersion": "1"}, "items": []any{}})
 }
 
 // refuseStreamedList makes clients fall back to a list, and holds their watch.

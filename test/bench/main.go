@@ -17,8 +17,10 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"time"
 
+	"github.com/boot-operator/boot-operator/test/bench/discovers"
 	"github.com/boot-operator/boot-operator/test/cache"
 )
 
@@ -27,8 +29,15 @@ func main() {
 		bare(os.Args[2], os.Args[3])
 		return
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	if len(os.Args) == 2 && os.Args[1] == discovers.Command {
+		if err := discovers.Serve(ctx); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	if err := run(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
@@ -51,7 +60,7 @@ func run(ctx context.Context) error {
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("building the operator: %w\n%s", err, out)
 	}
-	for _, figure := range []func(context.Context, string, string) error{throughput, requests, coldBlob} {
+	for _, figure := range []func(context.Context, string, string) error{throughput, requests, scripts, offers, coldBlob} {
 		work, err := os.MkdirTemp(dir, "")
 		if err != nil {
 			return err
@@ -60,6 +69,19 @@ func run(ctx context.Context) error {
 			return err
 		}
 	}
+	return nil
+}
+
+// offers measures how many of the DISCOVERs that machines send are answered, by a
+// ProxyDHCP server on one core.
+func offers(ctx context.Context, _, _ string) error {
+	const rate, seconds = 2000, 10
+	sent, answered, cpu, err := discovers.Measure(ctx, rate, seconds)
+	if err != nil {
+		return fmt.Errorf("measuring ProxyDHCP: %w", err)
+	}
+	ratio(fmt.Sprintf("proxydhcp-%d-per-second-answered", rate), float64(answered)/float64(sent), ">=1.00")
+	ratio("proxydhcp-core-busy", cpu/seconds, "<=1.00")
 	return nil
 }
 

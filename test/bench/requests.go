@@ -62,22 +62,27 @@ var endpoints = []struct{ name, path, headers string }{
 // many take. Both replicas run all the time, so that each ratio is of figures
 // taken within seconds of each other.
 func requests(ctx context.Context, binary, dir string) error {
-	few, stopFew, err := replicaOf(ctx, binary, filepath.Join(dir, "few"), 1000)
+	few, stopFew, err := replicaOf(ctx, binary, filepath.Join(dir, "few"), machines(1000))
 	if err != nil {
 		return err
 	}
 	defer stopFew()
-	many, stopMany, err := replicaOf(ctx, binary, filepath.Join(dir, "many"), 50000)
+	many, stopMany, err := replicaOf(ctx, binary, filepath.Join(dir, "many"), machines(50000))
 	if err != nil {
 		return err
 	}
 	defer stopMany()
 	for _, e := range endpoints {
-		a, err := besideBare(ctx, few, dir, 1000, e.name, e.path, e.headers)
+		asking := func(r *replica) func(int) target {
+			return func(i int) target {
+				return target{from: machineAddress(i), to: r.boot, path: e.path, headers: e.headers, right: decodable}
+			}
+		}
+		a, err := besideBare(ctx, dir, 1000, e.name, ">=0.70", asking(few))
 		if err != nil {
 			return err
 		}
-		b, err := besideBare(ctx, many, dir, 50000, e.name, e.path, e.headers)
+		b, err := besideBare(ctx, dir, 50000, e.name, ">=0.70", asking(many))
 		if err != nil {
 			return err
 		}
@@ -95,14 +100,19 @@ func requests(ctx context.Context, binary, dir string) error {
 	return nil
 }
 
-// replicaOf runs a replica that sees n configs.
-func replicaOf(ctx context.Context, binary, dir string, n int) (*replica, func(), error) {
+// machines is an API server with n configs.
+func machines(n int) *apiServer {
+	return newAPIServer(n, []byte(ignitionDocument), func(i int) *v1alpha1.HTTPBootConfig {
+		return machineConfig(i, "sha256:"+strings.Repeat("ab", 32), 1<<20, "127.0.0.1:1/os/uki@sha256:"+strings.Repeat("cd", 32))
+	})
+}
+
+// replicaOf runs a replica that sees what an API server has.
+func replicaOf(ctx context.Context, binary, dir string, server *apiServer) (*replica, func(), error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, nil, err
 	}
-	api := httptest.NewServer(newAPIServer(n, []byte(ignitionDocument), func(i int) *v1alpha1.HTTPBootConfig {
-		return machineConfig(i, "sha256:"+strings.Repeat("ab", 32), 1<<20, "127.0.0.1:1/os/uki@sha256:"+strings.Repeat("cd", 32))
-	}))
+	api := httptest.NewServer(server)
 	stop := func() { api.CloseClientConnections(); api.Close() }
 	r, err := startReplica(ctx, binary, dir, api)
 	if err != nil {
@@ -113,8 +123,8 @@ func replicaOf(ctx context.Context, binary, dir string, n int) (*replica, func()
 }
 
 // besideBare prints an endpoint's ratio and returns what measures it again.
-func besideBare(ctx context.Context, r *replica, dir string, n int, name, path, headers string) (func() (float64, error), error) {
-	bodies, targets, err := targetsOf(r, n, path, headers)
+func besideBare(ctx context.Context, dir string, n int, name, goal string, machine func(i int) target) (func() (float64, error), error) {
+	bodies, targets, err := targetsOf(n, machine)
 	if err != nil {
 		return nil, err
 	}
@@ -128,17 +138,17 @@ func besideBare(ctx context.Context, r *replica, dir string, n int, name, path, 
 	if err != nil {
 		return nil, fmt.Errorf("%s with %d configs: %w", name, n, err)
 	}
-	ratio(fmt.Sprintf("%s-%d-vs-bare-handler", name, n), v, ">=0.70")
+	ratio(fmt.Sprintf("%s-%d-vs-bare-handler", name, n), v, goal)
 	return ours, nil
 }
 
 // targetsOf returns eight machines spread over the configs, and what each of
 // them is answered.
-func targetsOf(r *replica, n int, path, headers string) ([][]byte, []target, error) {
+func targetsOf(n int, machine func(i int) target) ([][]byte, []target, error) {
 	var bodies [][]byte
 	var targets []target
 	for k := range 8 {
-		t := target{from: machineAddress(k * (n / 8)), to: r.boot, path: path, headers: headers}
+		t := machine(k * (n / 8))
 		body, err := t.first()
 		if err != nil {
 			return nil, nil, err
@@ -162,7 +172,7 @@ func measurements(targets []target, bodies [][]byte, bareAddress string) (ours, 
 		func() (float64, error) { return requestsPerSecond(toBare, same, d) }
 }
 
-// decodable makes sure that a figure is of the real answer, not of an error.
+// decodable is right for JSON.
 func decodable(resp *http.Response, body []byte) error {
 	var answer map[string]any
 	if err := json.Unmarshal(body, &answer); err != nil || resp.StatusCode != http.StatusOK {

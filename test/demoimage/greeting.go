@@ -107,10 +107,14 @@ func write(out *bytes.Buffer, header any) {
 
 // ucs2 is a CHAR16 string as OutputString takes it.
 func ucs2(message string) []byte {
-	message = strings.ReplaceAll(strings.ReplaceAll(message, "\r\n", "\n"), "\n", "\r\n")
 	var out []byte
-	for _, unit := range append(utf16.Encode([]rune(message)), 0) {
+	for _, unit := range append(utf16.Encode([]rune(carriageReturns(message))), 0) {
 		out = binary.LittleEndian.AppendUint16(out, unit)
 	}
 	return out
+}
+
+// carriageReturns makes each newline CR LF, as a console wants it.
+func carriageReturns(message string) string {
+	return strings.ReplaceAll(strings.ReplaceAll(message, "\r\n", "\n"), "\n", "\r\n")
 }

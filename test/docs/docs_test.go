@@ -21,7 +21,7 @@ import (
 // Reasons that an IPXEBootConfig cannot have, and those that only it can.
 var (
 	onlyHTTP = map[string]bool{"DefaultImage": true, "NotAUKI": true, "UKIDelivered": true, "UKIDeliveryIncomplete": true}
-	onlyIPXE = map[string]bool{"IPXEScriptDeliveryIncomplete": true}
+	onlyIPXE = map[string]bool{"IPXEScriptDeliveryIncomplete": true, "ScriptInvalid": true, "TemplateInvalid": true, "KernelArgumentInvalid": true}
 )
 
 func TestEveryReasonIsExplained(t *testing.T) {
@@ -110,11 +110,13 @@ func anchors(text string) []string {
 	return found
 }
 
-// A flag that a page names has to exist; docs/flags.md is made of the flags.
+// A flag that a page names has to exist; docs/flags.md is made of the operator's
+// flags.
 func TestNamedFlagsExist(t *testing.T) {
 	flags := read(t, "docs/flags.md")
 	named := regexp.MustCompile("`--([a-z0-9-]+)")
-	others := map[string]bool{"demo": true}
+	others := bootctlFlags(t)
+	others["demo"] = true
 	for _, page := range pages(t) {
 		for _, match := range named.FindAllStringSubmatch(read(t, page), -1) {
 			if !others[match[1]] && !strings.HasPrefix(page, "docs/adr/") {
@@ -122,6 +124,24 @@ func TestNamedFlagsExist(t *testing.T) {
 			}
 		}
 	}
+}
+
+// bootctlFlags are the flags of the command line, as its source declares them.
+func bootctlFlags(t *testing.T) map[string]bool {
+	t.Helper()
+	files, err := filepath.Glob("../../cmd/bootctl/*.go")
+	require.NoError(t, err)
+	flags := map[string]bool{}
+	declared := regexp.MustCompile(`Var(?:P)?\(&[\w.]+, "([a-z0-9-]+)"`)
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		for _, match := range declared.FindAllStringSubmatch(string(text), -1) {
+			flags[match[1]] = true
+		}
+	}
+	require.Greater(t, len(flags), 10)
+	return flags
 }
 
 // A decision that says which test holds it has to name one that is there.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/boot-operator/boot-operator/test/lab"
 	"github.com/boot-operator/boot-operator/test/registry"
 )
 
@@ -46,6 +47,18 @@ func (r *siteRegistry) publish(repository, tag string, ukis map[string][]byte) s
 		r.digests[arch] = "sha256:" + hex.EncodeToString(sum[:])
 	}
 	return r.host + "/" + repository + ":" + tag
+}
+
+// publishKernel makes an image with the lab's kernel and initrd for amd64, and
+// returns its reference.
+func (r *siteRegistry) publishKernel(repository string) string {
+	r.t.Helper()
+	_, err := r.PublishImage(repository, "1", registry.Image{Architecture: "amd64", Layers: []registry.Layer{
+		{MediaType: registry.Kernel, Data: lab.Kernel(r.t, "amd64")},
+		{MediaType: registry.Initramfs, Data: lab.Initrd(r.t, "amd64")},
+	}})
+	require.NoError(r.t, err)
+	return r.host + "/" + repository + ":1"
 }
 
 // digest is the digest of the UKI that was published for an architecture.

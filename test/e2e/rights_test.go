@@ -23,21 +23,23 @@ func grant(t *testing.T, c client.Client, namespace string) {
 	var role rbacv1.ClusterRole
 	read(t, "role.yaml", &role)
 	subjects := []rbacv1.Subject{{Kind: "User", Name: operatorUser}}
-	var election rbacv1.Role
-	read(t, "leader_election.yaml", &election)
-	election.Namespace = namespace
-	for _, o := range []client.Object{
+	objects := []client.Object{
 		&role,
 		&rbacv1.ClusterRoleBinding{
 			ObjectMeta: metav1.ObjectMeta{Name: role.Name}, Subjects: subjects,
 			RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role.Name},
 		},
-		&election,
-		&rbacv1.RoleBinding{
-			ObjectMeta: metav1.ObjectMeta{Name: election.Name, Namespace: namespace}, Subjects: subjects,
-			RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: election.Name},
-		},
-	} {
+	}
+	for _, file := range []string{"leader_election.yaml", "own_namespace.yaml"} {
+		var own rbacv1.Role
+		read(t, file, &own)
+		own.Namespace = namespace
+		objects = append(objects, &own, &rbacv1.RoleBinding{
+			ObjectMeta: metav1.ObjectMeta{Name: own.Name, Namespace: namespace}, Subjects: subjects,
+			RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: own.Name},
+		})
+	}
+	for _, o := range objects {
 		if err := c.Create(context.Background(), o); !apierrors.IsAlreadyExists(err) {
 			require.NoError(t, err)
 		}

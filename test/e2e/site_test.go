@@ -20,8 +20,11 @@ import (
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -38,6 +41,7 @@ type site struct {
 	t         *testing.T
 	network   *lab.Network
 	api       *gate
+	config    *rest.Config
 	client    client.Client
 	namespace string
 	dir       string
@@ -46,6 +50,12 @@ type site struct {
 // newSite builds a site. It has an API server of its own: two operators with
 // different settings would fight over the objects of one.
 func newSite(t *testing.T) *site {
+	t.Helper()
+	return newSiteOn(t, lab.NetworkOptions{})
+}
+
+// newSiteOn is newSite on another kind of network.
+func newSiteOn(t *testing.T, network lab.NetworkOptions) *site {
 	t.Helper()
 	lab.Require(t, lab.Root, lab.DHCP)
 	plane, err := controlplane.Launch(t.Context(), controlplane.Options{})
@@ -58,7 +68,7 @@ func newSite(t *testing.T) *site {
 	require.NoError(t, v1alpha1.AddToScheme(scheme))
 	c, err := client.New(config, client.Options{Scheme: scheme})
 	require.NoError(t, err)
-	s := &site{t: t, network: lab.NewNetwork(t, lab.NetworkOptions{}), client: c, namespace: controlplane.Namespace(t, config), dir: t.TempDir()}
+	s := &site{t: t, config: config, network: lab.NewNetwork(t, network), client: c, namespace: controlplane.Namespace(t, config), dir: t.TempDir()}
 	grant(t, c, s.namespace)
 	s.api = newGate(t, s.network.Listen("tcp", "127.0.0.1:0"), config)
 	return s
@@ -85,6 +95,7 @@ type operator struct {
 	name string
 }
 
+// build builds the commands, once, and returns their directory.
 var build = sync.OnceValues(func() (string, error) {
 	root, err := cache.Repo()
 	if err != nil {
@@ -94,14 +105,27 @@ var build = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	bin := filepath.Join(dir, "boot-operator")
-	cmd := exec.Command("go", "build", "-o", bin, "./cmd/boot-operator")
+	cmd := exec.Command("go", "build", "-o", dir+"/", "./cmd/...")
 	cmd.Dir = root
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("building the operator: %w\n%s", err, out)
+		return "", fmt.Errorf("building the commands: %w\n%s", err, out)
 	}
-	return bin, nil
+	return dir, nil
 })
+
+// bootctl runs the command line against the site's API server, and returns what
+// it printed.
+func (s *site) bootctl(args ...string) string {
+	s.t.Helper()
+	bin, err := build()
+	require.NoError(s.t, err)
+	cmd := s.network.Command(filepath.Join(bin, "bootctl"), args...)
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+s.kubeconfig())
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	require.NoError(s.t, cmd.Run(), errs.String())
+	return out.String()
+}
 
 // start runs a replica in the site's network. Replicas of one name share a
 // directory, so a restart finds what the last one left.
@@ -115,7 +139,7 @@ func (s *site) start(name string, args ...string) *operator {
 		"--allowed-registries=*", "--zap-devel", "--resolve-interval=10s", "--drain-timeout=5s",
 	}, args...)
 	op := &operator{t: s.t, log: &logBuffer{}, done: make(chan struct{}), name: name}
-	op.cmd = s.network.Command(bin, args...)
+	op.cmd = s.network.Command(filepath.Join(bin, "boot-operator"), args...)
 	op.cmd.Stdout, op.cmd.Stderr = op.log, op.log
 	op.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	require.NoError(s.t, op.cmd.Start())
@@ -187,21 +211,34 @@ func (s *site) configOf(name string) *v1alpha1.HTTPBootConfig {
 	return &c
 }
 
-// condition waits until a condition of a config is True, and returns it.
+// condition waits until a condition of an HTTPBootConfig is True, and returns it.
 func (s *site) condition(name, condition string) metav1.Condition {
 	s.t.Helper()
-	var last *v1alpha1.HTTPBootConfig
+	return s.conditionOf(&v1alpha1.HTTPBootConfig{ObjectMeta: metav1.ObjectMeta{Name: name}}, condition)
+}
+
+// config is either kind as clients read it.
+type config interface {
+	v1alpha1.Config
+	client.Object
+}
+
+// conditionOf waits until a condition of a config, which it reads anew, is True,
+// and returns it.
+func (s *site) conditionOf(c config, condition string) metav1.Condition {
+	s.t.Helper()
 	deadline := time.Now().Add(60 * time.Second)
 	for time.Now().Before(deadline) {
-		last = s.configOf(name)
-		for _, c := range last.Status.Conditions {
-			if c.Type == condition && c.Status == metav1.ConditionTrue && c.ObservedGeneration == last.Generation {
-				return c
-			}
+		if err := s.client.Get(context.Background(), client.ObjectKey{Namespace: s.namespace, Name: c.GetName()}, c); !apierrors.IsNotFound(err) {
+			require.NoError(s.t, err)
+		}
+		found := meta.FindStatusCondition(c.ConfigStatus().Conditions, condition)
+		if found != nil && found.Status == metav1.ConditionTrue && found.ObservedGeneration == c.GetGeneration() {
+			return *found
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
-	s.t.Fatalf("%s did not become True for %s within 60 s: %+v", condition, name, last.Status)
+	s.t.Fatalf("%s did not become True for %s within 60 s: %+v", condition, c.GetName(), c.ConfigStatus())
 	return metav1.Condition{}
 }
 

@@ -9,19 +9,31 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"testing"
-	"time"
 )
 
 // DHCPOptions describe a DHCP server. It leases 10.77.n.50 to 10.77.n.99 for an
-// hour.
+// hour, and the zero value gives only addresses.
 type DHCPOptions struct {
 	// BootURL is offered to machines that ask for HTTP boot. Without it they
 	// get only an address.
 	BootURL string
 	// BootURLs are by architecture (DHCP option 93) and go before BootURL.
 	BootURLs map[string]string
-	// Reservations are addresses by MAC.
+	// PXEFile is the name of the file that PXE clients are offered, which they
+	// fetch by TFTP from this server; iPXE is not offered it.
+	PXEFile string
+	// TFTPRoot is the directory with PXEFile.
+	TFTPRoot string
+	// IPXEScript is the URL that iPXE is offered (user class iPXE).
+	IPXEScript string
+	// IPv6 makes a network with IPv6 announce itself (RFC 4861, so that machines
+	// give themselves Network.SLAAC) and lease fd00:77:n::100 to ::1ff by DHCPv6.
+	IPv6 bool
+	// BootURL6 is offered to machines that ask for HTTP boot by DHCPv6.
+	BootURL6 string
+	// NoIPv4 leaves only IPv6.
+	NoIPv4 bool
+	// Reservations are addresses by MAC, of either version of IP.
 	Reservations map[string]netip.Addr
 	// SeparatePools gives the OS another address (.75 to .99) than the firmware
 	// had (.50 to .74), as servers do that tell the two apart by client identifier.
@@ -34,9 +46,8 @@ type DHCPOptions struct {
 
 // DHCPServer is dnsmasq on a Network, until the test ends.
 type DHCPServer struct {
-	log     *lockedBuffer
-	leases  string
-	process *process
+	*Daemon
+	leases string
 }
 
 // Lease is what the server has given out. ClientID is empty for a client that
@@ -52,32 +63,36 @@ type Lease struct {
 func (n *Network) DHCP(options DHCPOptions) *DHCPServer {
 	n.t.Helper()
 	Require(n.t, DHCP)
-	s := &DHCPServer{log: &lockedBuffer{}, leases: filepath.Join(n.t.TempDir(), "leases")}
-	cmd := n.Command("dnsmasq", append(n.dnsmasqArgs(options), "--dhcp-leasefile="+s.leases)...)
-	cmd.Stdout, cmd.Stderr = s.log, s.log
-	p, err := startProcess(cmd, time.Hour, func() {})
-	if err != nil {
-		n.t.Fatalf("starting a DHCP server: %v", err)
-	}
-	s.process = p
-	n.t.Cleanup(func() {
-		s.Stop()
-		s.report(n.t)
-	})
-	if err := s.ready(10 * time.Second); err != nil {
-		n.t.Fatalf("starting a DHCP server: %v: %s", err, s.Log())
-	}
-	return s
+	leases := filepath.Join(n.t.TempDir(), "leases")
+	daemon := n.RunDHCP("dnsmasq", append(n.dnsmasqArgs(options), "--dhcp-leasefile="+leases)...)
+	return &DHCPServer{Daemon: daemon, leases: leases}
 }
 
-// dnsmasqArgs: --no-ping saves 3 s of the firmware's 4 s; firmware wants option
-// 60 in an offer with a URL, and takes one with option 60 and no URL for broken.
 func (n *Network) dnsmasqArgs(o DHCPOptions) []string {
 	args := []string{
 		"--no-daemon", "--user=root", "--port=0", "--conf-file=/dev/null", "--log-dhcp", "--no-ping",
 		"--interface=" + bridge, "--bind-interfaces", "--except-interface=lo", "--dhcp-authoritative",
-		"--dhcp-vendorclass=set:httpboot,HTTPClient",
 	}
+	if !o.NoIPv4 {
+		args = append(args, n.dhcp4Args(o)...)
+	}
+	if o.IPv6 {
+		args = append(args, n.dhcp6Args(o)...)
+	}
+	for mac, address := range o.Reservations {
+		if address.Is6() {
+			args = append(args, fmt.Sprintf("--dhcp-host=%s,[%s]", mac, address))
+		} else {
+			args = append(args, fmt.Sprintf("--dhcp-host=%s,%s", mac, address))
+		}
+	}
+	return append(args, o.Args...)
+}
+
+// dhcp4Args: --no-ping saves 3 s of the firmware's 4 s; firmware wants option
+// 60 in an offer with a URL, and takes one with option 60 and no URL for broken.
+func (n *Network) dhcp4Args(o DHCPOptions) []string {
+	args := []string{"--dhcp-vendorclass=set:httpboot,HTTPClient"}
 	if o.BootURL != "" || len(o.BootURLs) > 0 {
 		args = append(args, "--dhcp-option-force=tag:httpboot,60,HTTPClient")
 	}
@@ -98,47 +113,41 @@ func (n *Network) dnsmasqArgs(o DHCPOptions) []string {
 		}
 		args = append(args, boot+o.BootURL)
 	}
-	for mac, address := range o.Reservations {
-		args = append(args, fmt.Sprintf("--dhcp-host=%s,%s", mac, address))
-	}
 	if o.IgnoreClientID {
 		args = append(args, "--dhcp-ignore-clid")
 	}
-	return append(args, o.Args...)
+	return append(args, pxeArgs(o)...)
+}
+
+// pxeArgs: iPXE says that it is a PXEClient too, and its user class tells it apart.
+func pxeArgs(o DHCPOptions) []string {
+	args := []string{"--dhcp-vendorclass=set:pxe,PXEClient", "--dhcp-userclass=set:ipxe,iPXE"}
+	if o.PXEFile != "" {
+		args = append(args, "--enable-tftp", "--tftp-root="+o.TFTPRoot, "--dhcp-boot=tag:pxe,tag:!ipxe,"+o.PXEFile)
+	}
+	if o.IPXEScript != "" {
+		args = append(args, "--dhcp-boot=tag:ipxe,"+o.IPXEScript)
+	}
+	return args
+}
+
+// dhcp6Args: firmware looks for HTTPClient behind the six bytes of an enterprise
+// number and a length (option 16, RFC 8415, section 21.16), and dnsmasq writes the
+// text of this option as it is behind two bytes of its own.
+func (n *Network) dhcp6Args(o DHCPOptions) []string {
+	args := []string{
+		"--enable-ra",
+		fmt.Sprintf("--dhcp-range=%s,%s,slaac,64,1h", n.Addr6(0x100), n.Addr6(0x1ff)),
+	}
+	if o.BootURL6 != "" {
+		args = append(args, "--dhcp-option=option6:59,"+o.BootURL6, "--dhcp-option-force=option6:16,xxxxHTTPClient")
+	}
+	return args
 }
 
 func (n *Network) pool(tags string, first, last byte) string {
 	return fmt.Sprintf("--dhcp-range=%s%s,%s,1h", tags, n.Addr(first), n.Addr(last))
 }
-
-// ready waits until the server listens.
-func (s *DHCPServer) ready(timeout time.Duration) error {
-	deadline := time.Now().Add(timeout)
-	for !strings.Contains(s.Log(), "sockets bound") {
-		select {
-		case <-s.process.done:
-			return fmt.Errorf("dnsmasq ended: %w", s.process.err)
-		case <-time.After(20 * time.Millisecond):
-		}
-		if time.Now().After(deadline) {
-			return fmt.Errorf("dnsmasq does not listen after %s", timeout)
-		}
-	}
-	return nil
-}
-
-func (s *DHCPServer) report(t testing.TB) {
-	keep(t, "dhcp.txt", s.Log())
-	if t.Failed() {
-		t.Logf("DHCP server:\n%s", tail(s.Log()))
-	}
-}
-
-// Stop ends the server.
-func (s *DHCPServer) Stop() { s.process.kill() }
-
-// Log returns what the server said so far, every message and its options.
-func (s *DHCPServer) Log() string { return s.log.String() }
 
 // Leases returns the leases that are in force.
 func (s *DHCPServer) Leases() []Lease {

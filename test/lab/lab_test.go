@@ -31,7 +31,7 @@ type server struct {
 }
 
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	host, _, _ := strings.Cut(r.RemoteAddr, ":")
+	host, _, _ := net.SplitHostPort(r.RemoteAddr)
 	s.mu.Lock()
 	s.requests = append(s.requests, fmt.Sprintf("%s %s %s", r.Method, r.URL.Path, host))
 	s.mu.Unlock()

@@ -39,10 +39,16 @@ func NewMachine(t testing.TB, options MachineOptions) *Machine {
 }
 
 func requirementsOf(options MachineOptions) []Requirement {
-	if options.Arch == "arm64" {
+	switch {
+	case options.Boot == BIOS:
+		return []Requirement{LegacyBIOS}
+	case options.Arch == "arm64":
 		return []Requirement{ARM64}
+	case options.Boot == UEFIIPXE:
+		return []Requirement{QEMU, IPXEROM}
+	default:
+		return []Requirement{QEMU}
 	}
-	return []Requirement{QEMU}
 }
 
 // report keeps the console's text, and shows its end if the test has failed.

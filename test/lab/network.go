@@ -29,6 +29,8 @@ const (
 type NetworkOptions struct {
 	// Number is n of 10.77.n.0/24. Networks are apart even with the same number.
 	Number uint8
+	// IPv6 adds fd00:77:n::/64.
+	IPv6 bool
 }
 
 // Network is a network namespace with a bridge, on which the host is
@@ -37,6 +39,7 @@ type Network struct {
 	t      testing.TB
 	name   string
 	number uint8
+	ports  atomic.Uint32 // of third parties
 
 	mu   sync.Mutex
 	taps map[string]string
@@ -56,13 +59,17 @@ func NewNetwork(t testing.TB, options NetworkOptions) *Network {
 		taps:   map[string]string{},
 	}
 	t.Cleanup(func() { removeNamespace(n.name) })
-	for _, args := range []string{
+	commands := []string{
 		"netns add " + n.name,
 		"-n " + n.name + " link set lo up",
 		"-n " + n.name + " link add " + bridge + " type bridge",
 		"-n " + n.name + " addr add " + n.Gateway().String() + "/24 dev " + bridge,
 		"-n " + n.name + " link set " + bridge + " up",
-	} {
+	}
+	if options.IPv6 {
+		commands = append(commands, fmt.Sprintf("-n %s addr add %s/64 dev %s nodad", n.name, n.Gateway6(), bridge))
+	}
+	for _, args := range commands {
 		if err := ip(args); err != nil {
 			t.Fatalf("making a network: %v", err)
 		}
@@ -78,6 +85,28 @@ func (n *Network) Gateway() netip.Addr { return n.Addr(1) }
 
 // Addr returns the address 10.77.n.host.
 func (n *Network) Addr(host byte) netip.Addr { return netip.AddrFrom4([4]byte{10, 77, n.number, host}) }
+
+// Gateway6 returns the host's address in a network with IPv6.
+func (n *Network) Gateway6() netip.Addr { return n.Addr6(1) }
+
+// Addr6 returns the address fd00:77:n::host.
+func (n *Network) Addr6(host uint16) netip.Addr {
+	return netip.AddrFrom16([16]byte{0: 0xfd, 3: 0x77, 5: n.number, 14: byte(host >> 8), 15: byte(host)})
+}
+
+// SLAAC returns the address that a machine with this MAC gives itself in a
+// network with IPv6 (RFC 4862 with the interface identifier of RFC 4291,
+// appendix A): the lab's OS does.
+func (n *Network) SLAAC(mac string) netip.Addr {
+	n.t.Helper()
+	m, err := net.ParseMAC(mac)
+	if err != nil || len(m) != 6 {
+		n.t.Fatalf("not an Ethernet address: %q", mac)
+	}
+	a := n.Addr6(0).As16()
+	copy(a[8:], []byte{m[0] ^ 2, m[1], m[2], 0xff, 0xfe, m[3], m[4], m[5]})
+	return netip.AddrFrom16(a)
+}
 
 // AddAddress gives the host another address, so that it can act as another
 // machine; see HTTPClient and Dial.

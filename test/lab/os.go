@@ -35,24 +35,69 @@ func OS(t testing.TB, architecture, cmdline string) []byte {
 	return image
 }
 
+// Kernel returns the kernel of the lab's operating system, to boot with Initrd
+// and a command line as BuildOS describes it. It skips the test on a host that is
+// not Debian.
+func Kernel(t testing.TB, architecture string) []byte {
+	t.Helper()
+	return osPart(t, architecture, "linux")
+}
+
+// Initrd returns what Kernel boots with.
+func Initrd(t testing.TB, architecture string) []byte {
+	t.Helper()
+	return osPart(t, architecture, "initrd")
+}
+
+func osPart(t testing.TB, architecture, name string) []byte {
+	t.Helper()
+	Require(t, Debian)
+	ctx, cancel := context.WithTimeout(t.Context(), buildTimeout)
+	defer cancel()
+	directory, err := osParts(ctx, architecture)
+	if err != nil {
+		t.Fatalf("building the lab's OS: %v", err)
+	}
+	b, err := os.ReadFile(filepath.Join(directory, name))
+	if err != nil {
+		t.Fatalf("building the lab's OS: %v", err)
+	}
+	return b
+}
+
 // BuildOS makes a UKI of Debian's kernel, an initrd with busybox and Debian's
 // real Ignition, and systemd's stub. The first call for an architecture
 // downloads packages (nothing is installed) and keeps the parts in the cache;
 // delete them there to have newer ones.
 //
-// The OS gets an address by DHCP, runs Ignition's stages fetch and files against
-// /sysroot with ignition.config.url, and switches off. It says, each in a line:
+// The OS gets an address on the first NIC with a cable, fetches what its command
+// line names, runs Ignition's stages fetch and files against /sysroot, and
+// switches off. It says, each in a line on the serial port, whatever console= is:
 //
 //	UKI-BOOTED uuid=<SMBIOS UUID> cmdline=<the kernel's>
-//	DHCP-OK <address>               or DHCP-FAILED
+//	DHCP-OK <address>               or DHCP-FAILED; not with ip=dhcp6 or ip=auto6
+//	IPV6-OK <address>               or IPV6-FAILED; only with those two or an IPv6 literal in
+//	                                a URL; the address is Network.SLAAC's, there is no DHCPv6
+//	SQUASHFS-FETCHED sha256:<hex>   or SQUASHFS-FAILED <HTTP status>; with gl.url=
 //	IGNITION-FILES <path> …
 //	IGNITION-APPLIED <content>      of lab.file, by default /etc/boot-operator-lab;
-//	                                or IGNITION-FAILED <HTTP status>, or IGNITION-NONE without a URL
+//	                                or IGNITION-FAILED <HTTP status>, or IGNITION-NONE
+//	                                without ignition.config.url=
+//	CLOUD-INIT-META instance-id=<id> <key>=<value> …
+//	CLOUD-INIT-NETWORK-CONFIG <lines, joined with spaces>
+//	CLOUD-INIT-USER-DATA <first line that is not #cloud-config>
+//	CLOUD-INIT-VENDOR-DATA <likewise>
+//	                                or CLOUD-INIT-FAILED <HTTP status> <file>; with
+//	                                ds=nocloud;s=<URL>/ or ds=nocloud-net;s=<URL>/
 //	LAB-DONE                        or SHELL-READY
 //
-// Of its own are the parameters lab.file=, lab.nic= (default eth0),
-// lab.clientid=none (send no DHCP client identifier, as OVMF), lab.fetch-timeout=
-// (default 60s) and lab.shell (a shell instead of power-off).
+// The files of cloud-init and the squashfs are tried 11 times while the server
+// answers 5xx or not at all.
+//
+// Of its own are the parameters lab.file=, lab.nic= (a NIC, whatever has a
+// cable), lab.clientid=none (send no DHCP client identifier, as OVMF),
+// lab.fetch-timeout= (Ignition's, default 60s) and lab.shell (a shell instead of
+// power-off).
 func BuildOS(ctx context.Context, architecture, cmdline string) ([]byte, error) {
 	p, err := platformOf(architecture)
 	if err != nil {

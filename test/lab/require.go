@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -26,6 +27,14 @@ var (
 	QEMU = Requirement{func() error { return checkPlatform("amd64") }, platforms["amd64"].packages}
 	// ARM64 is an arm64 machine.
 	ARM64 = Requirement{func() error { return checkPlatform("arm64") }, platforms["arm64"].packages}
+	// LegacyBIOS is an amd64 machine with a BIOS, whose NICs' ROM is iPXE.
+	LegacyBIOS = Requirement{checkBIOS, []string{"qemu-system-x86", "seabios", "ipxe-qemu"}}
+	// IPXEROM is the iPXE in the ROM of a machine's NICs.
+	IPXEROM = Requirement{func() error { return checkFiles("iPXE in the NIC's ROM", qemuROMs, "efi-virtio.rom") }, []string{"ipxe-qemu"}}
+	// IPXE is iPXE as files for TFTP; see IPXEFile.
+	IPXE = Requirement{func() error { return checkFiles("iPXE", ipxeDirectories, "snponly.efi", "undionly.kpxe") }, []string{"ipxe"}}
+	// Kea is another DHCP server.
+	Kea = Requirement{func() error { return checkPrograms("kea-dhcp4") }, []string{"kea-dhcp4-server"}}
 	// DHCP is a DHCP server.
 	DHCP = Requirement{func() error { return checkPrograms("dnsmasq") }, []string{"dnsmasq-base"}}
 	// Debian is what OS is built from: apt with Debian's archive, bookworm or
@@ -92,6 +101,56 @@ func checkPlatform(architecture string) error {
 	p := platforms[architecture]
 	_, err := p.find()
 	return errors.Join(checkPrograms(p.emulator), err)
+}
+
+func checkBIOS() error {
+	return errors.Join(checkPrograms(platforms["amd64"].emulator),
+		checkFiles("SeaBIOS", biosDirectories, "bios-256k.bin"),
+		checkFiles("iPXE in the NIC's ROM", qemuROMs, "efi-virtio.rom"))
+}
+
+// Where distributions keep SeaBIOS, QEMU's option ROMs and iPXE's files.
+var (
+	biosDirectories = []string{"/usr/share/seabios", "/usr/share/qemu", "/opt/homebrew/share/qemu", "/usr/local/share/qemu"}
+	qemuROMs        = []string{"/usr/lib/ipxe/qemu", "/usr/share/ipxe/qemu", "/usr/share/qemu", "/opt/homebrew/share/qemu", "/usr/local/share/qemu"}
+	ipxeDirectories = []string{"/usr/lib/ipxe", "/usr/share/ipxe"}
+)
+
+// checkFiles looks for each of the files in the directories.
+func checkFiles(what string, directories []string, names ...string) error {
+	var missing []error
+	for _, name := range names {
+		if _, err := findFile(directories, name); err != nil {
+			missing = append(missing, fmt.Errorf("looking for %s: %w", what, err))
+		}
+	}
+	return errors.Join(missing...)
+}
+
+func findFile(directories []string, name string) (string, error) {
+	for _, directory := range directories {
+		path := filepath.Join(directory, name)
+		if _, err := os.Stat(path); err == nil {
+			return path, nil
+		}
+	}
+	return "", fmt.Errorf("no %s in %s: %w", name, strings.Join(directories, ", "), fs.ErrNotExist)
+}
+
+// IPXEFile reads a file of the distribution's iPXE, such as snponly.efi, ipxe.efi
+// or undionly.kpxe. It skips the test where iPXE is not installed.
+func IPXEFile(t testing.TB, name string) []byte {
+	t.Helper()
+	Require(t, IPXE)
+	path, err := findFile(ipxeDirectories, name)
+	if err != nil {
+		t.Fatalf("looking for iPXE: %v", err)
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatalf("looking for iPXE: %v", err)
+	}
+	return b
 }
 
 func checkPrograms(names ...string) error {

@@ -275,12 +275,22 @@ func PCIPath(slot byte) DevicePath {
 
 // NICPath is IPv4 with DHCP on a NIC in a PCI slot.
 func NICPath(slot byte, mac net.HardwareAddr) DevicePath {
+	return macPath(slot, mac).with(3, 12, make([]byte, 23)) // messaging: IPv4, all zero
+}
+
+// nicPath6 is IPv6 with DHCPv6 on a NIC in a PCI slot.
+func nicPath6(slot byte, mac net.HardwareAddr) DevicePath {
+	address := make([]byte, 56)
+	address[39] = 64                               // the length of the prefix; all else is zero
+	return macPath(slot, mac).with(3, 13, address) // messaging: IPv6
+}
+
+// macPath is a NIC in a PCI slot, whatever it speaks.
+func macPath(slot byte, mac net.HardwareAddr) DevicePath {
 	address := make([]byte, 33) // padded to 32 bytes; then the type
 	copy(address, mac)
-	address[32] = 1 // Ethernet
-	return PCIPath(slot).
-		with(3, 11, address).         // messaging: MAC
-		with(3, 12, make([]byte, 23)) // messaging: IPv4, all zero
+	address[32] = 1                           // Ethernet
+	return PCIPath(slot).with(3, 11, address) // messaging: MAC
 }
 
 // URI appends a URI, which may be empty: then it comes from DHCP.

@@ -12,9 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -46,10 +44,15 @@ type MachineOptions struct {
 	UUID string
 	// MAC is the first NIC's address, by default a different one for each machine.
 	MAC string
-	// MoreMACs are the addresses of further NICs on the same network.
+	// MoreMACs are the addresses of further NICs on the same network, at most 7.
 	MoreMACs []string
 	// MemoryMiB is 1024 by default.
 	MemoryMiB int
+	// Unplugged are the NICs without a cable, the first one being 0: the firmware
+	// and the OS see that there is no link.
+	Unplugged []int
+	// Boot is how the firmware boots from the network, by default UEFIHTTP.
+	Boot Boot
 	// Network is where the machine's NICs are; nil is QEMU's user networking,
 	// which needs no privilege.
 	Network *Network
@@ -60,7 +63,8 @@ type MachineOptions struct {
 	// HTTPSCA is a PEM bundle of the CAs that the firmware trusts for HTTPS.
 	HTTPSCA []byte
 	// NextBoot is an EFI application on a disk, which the firmware tries after
-	// the network; see demoimage.Greeting.
+	// the network; see demoimage.Greeting. For a BIOS it is the disk itself; see
+	// demoimage.BootSector.
 	NextBoot []byte
 	// DiskFirst makes the firmware try NextBoot before the network, as on an
 	// installed machine, which boots from the network only by BootNext.
@@ -94,7 +98,7 @@ func (o *MachineOptions) complete() {
 	}
 }
 
-// VM is a UEFI machine for programs; tests take a Machine. It is off at first.
+// VM is a machine for programs; tests take a Machine. It is off at first.
 type VM struct {
 	options  MachineOptions
 	platform platform
@@ -116,11 +120,15 @@ func NewVM(dir string, options MachineOptions) (*VM, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := p.find()
-	if err != nil {
-		return nil, err
+	if err := options.check(); err != nil {
+		return nil, fmt.Errorf("reading the options of %s: %w", options.Name, err)
 	}
-	v := &VM{options: options, platform: p, firmware: f, dir: dir}
+	v := &VM{options: options, platform: p, dir: dir}
+	if options.Boot != BIOS {
+		if v.firmware, err = p.find(); err != nil {
+			return nil, err
+		}
+	}
 	if options.MemoryMiB == 0 {
 		v.options.MemoryMiB = p.memory
 	}
@@ -128,8 +136,18 @@ func NewVM(dir string, options MachineOptions) (*VM, error) {
 }
 
 func (v *VM) writeFiles() error {
+	if v.options.Boot == BIOS {
+		if v.options.NextBoot == nil {
+			return nil
+		}
+		return os.WriteFile(v.diskPath(), v.options.NextBoot, 0o600)
+	}
 	if _, err := os.Stat(v.varsPath()); errors.Is(err, fs.ErrNotExist) {
-		if err := v.writeVars(); err != nil {
+		template, err := os.ReadFile(v.firmware.vars)
+		if err == nil {
+			err = v.writeVars(template)
+		}
+		if err != nil {
 			return fmt.Errorf("making a variable store: %w", err)
 		}
 	}
@@ -150,49 +168,6 @@ func (v *VM) writeFiles() error {
 		return err
 	}
 	return os.WriteFile(filepath.Join(boot, v.platform.bootFile), v.options.NextBoot, 0o600)
-}
-
-// writeVars makes a variable store with the boot order HTTP over IPv4 on each
-// NIC, then the disk. The firmware appends what it finds itself, such as HTTP
-// over IPv6, which costs a minute before it fails.
-func (v *VM) writeVars() error {
-	template, err := os.ReadFile(v.firmware.vars)
-	if err != nil {
-		return err
-	}
-	s, err := newVarStore(template, v.varsPath())
-	if err != nil {
-		return err
-	}
-	var order []uint16
-	for i := range v.macs() {
-		path, err := v.nicPath(i)
-		if err != nil {
-			return err
-		}
-		if err := s.SetEntry(uint16(nicEntry+i), fmt.Sprintf("HTTP boot on NIC %d", i), path.URI(v.entryURL())); err != nil {
-			return err
-		}
-		order = append(order, uint16(nicEntry+i))
-	}
-	if v.options.NextBoot != nil {
-		if err := s.SetEntry(diskEntry, "disk", PCIPath(diskSlot)); err != nil {
-			return err
-		}
-		order = append(order, diskEntry)
-	}
-	if v.options.DiskFirst {
-		slices.Sort(order)
-	}
-	return errors.Join(s.SetBootOrder(order...), s.Save())
-}
-
-// entryURL is what the boot entry names; without one DHCP does.
-func (v *VM) entryURL() string {
-	if v.options.Network == nil && strings.HasPrefix(v.options.BootURL, "https:") {
-		return v.options.BootURL
-	}
-	return ""
 }
 
 // nicPath is how the firmware names NIC i with IPv4.
@@ -251,7 +226,7 @@ func (v *VM) Start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p, err := startProcess(cmd, v.options.Life, func() {
+	p, err := v.startProcess(cmd, func() {
 		_ = writer.Close()
 		<-c.finished
 	})
@@ -264,6 +239,25 @@ func (v *VM) Start(ctx context.Context) error {
 	return nil
 }
 
+func (v *VM) startProcess(cmd *exec.Cmd, ended func()) (*process, error) {
+	if len(v.options.Unplugged) == 0 {
+		return startProcess(cmd, v.options.Life, ended)
+	}
+	ours, theirs, err := v.monitor(cmd)
+	if err != nil {
+		return nil, err
+	}
+	defer theirs.Close()
+	p, err := startProcess(cmd, v.options.Life, func() {
+		_ = ours.Close()
+		ended()
+	})
+	if err != nil {
+		_ = ours.Close()
+	}
+	return p, err
+}
+
 func (v *VM) command(ctx context.Context, args []string) *exec.Cmd {
 	if v.options.Network != nil {
 		return v.options.Network.command(ctx, v.platform.emulator, args...)
@@ -271,20 +265,15 @@ func (v *VM) command(ctx context.Context, args []string) *exec.Cmd {
 	return exec.CommandContext(ctx, v.platform.emulator, args...)
 }
 
-// arguments are QEMU's. Without the two fw_cfg lines firmware tries PXE for a
-// minute each; romfile= switches QEMU's iPXE off, so that the firmware's own
-// network stack boots.
+// arguments are QEMU's.
 func (v *VM) arguments() ([]string, error) {
 	args := append([]string{}, v.platform.machine...)
 	args = append(args,
 		"-name", v.options.Name, "-uuid", v.options.UUID, "-m", strconv.Itoa(v.options.MemoryMiB),
 		"-display", "none", "-nodefaults", "-no-user-config", "-no-reboot",
 		"-chardev", "stdio,id=serial,signal=off", "-serial", "chardev:serial",
-		"-drive", "if=pflash,format=raw,readonly=on,file="+v.firmware.code,
-		"-drive", "if=pflash,format=raw,file="+v.varsPath(),
-		"-device", "virtio-rng-pci",
-		"-fw_cfg", "name=opt/org.tianocore/IPv4PXESupport,string=n",
-		"-fw_cfg", "name=opt/org.tianocore/IPv6PXESupport,string=n")
+		"-device", "virtio-rng-pci")
+	args = append(args, v.firmwareArguments()...)
 	for i, mac := range v.macs() {
 		nic, err := v.nic(i, mac)
 		if err != nil {
@@ -292,16 +281,13 @@ func (v *VM) arguments() ([]string, error) {
 		}
 		args = append(args, nic...)
 	}
-	if v.options.HTTPSCA != nil {
-		args = append(args, "-fw_cfg", "name=etc/edk2/https/cacerts,file="+v.caPath())
-	}
-	if v.options.NextBoot != nil {
-		args = append(args, "-drive", "if=none,id=disk,format=raw,file=fat:rw:"+v.diskPath(),
-			"-device", fmt.Sprintf("virtio-blk-pci,drive=disk,addr=%#x", diskSlot))
-	}
+	args = append(args, v.diskArguments()...)
+	args = append(args, v.monitorArguments()...)
 	return append(args, v.options.ExtraArgs...), nil
 }
 
+// nic is QEMU's arguments for NIC i; romfile= switches its iPXE off, so that the
+// firmware's own network stack boots.
 func (v *VM) nic(i int, mac string) ([]string, error) {
 	backend := fmt.Sprintf("user,id=nic%d", i)
 	if v.options.BootURL != v.entryURL() {
@@ -314,7 +300,11 @@ func (v *VM) nic(i int, mac string) ([]string, error) {
 		}
 		backend = fmt.Sprintf("tap,id=nic%d,ifname=%s,script=no,downscript=no", i, tap)
 	}
-	device := fmt.Sprintf("virtio-net-pci,netdev=nic%d,mac=%s,romfile=,addr=%#x", i, mac, nicSlot+i)
+	rom := ",romfile="
+	if v.options.Boot.ipxeROM() {
+		rom = ""
+	}
+	device := fmt.Sprintf("virtio-net-pci,netdev=nic%d,mac=%s,addr=%#x%s%s", i, mac, nicSlot+i, rom, v.bootIndex(1+i))
 	return []string{"-netdev", backend, "-device", device}, nil
 }
 
@@ -429,5 +419,6 @@ func (v *VM) SetBootNext(url string) error {
 	return errors.Join(s.SetHTTPBootNext(url, nic), s.Save())
 }
 
-// VarStore reads the machine's variable store. Write it only while it is off.
+// VarStore reads the machine's variable store, which a BIOS has not. Write it
+// only while the machine is off.
 func (v *VM) VarStore() (*VarStore, error) { return OpenVarStore(v.varsPath()) }

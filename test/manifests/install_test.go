@@ -28,6 +28,10 @@ func installations(t *testing.T) map[string]struct{ kustomize, chart []*unstruct
 			render(t, "kustomize", "build", overlay(t, "https", "secret-watch")),
 			chart(t, "tls.secretName=boot-operator-tls", "secretWatch=true"),
 		},
+		"with netboot": {
+			render(t, "kustomize", "build", overlay(t, "netboot")),
+			chart(t, "netboot.interfaces={eth0}"),
+		},
 	}
 }
 
@@ -71,6 +75,7 @@ func TestInstallationsApply(t *testing.T) {
 			"trust.proxies={10.0.0.0/8}", "trust.dhcp={10.0.0.2}", "trust.proxyProtocolFrom={10.0.0.3}",
 			"trust.claimNamespaces={racks}", "trust.claimNamespaceSelector=racks=yes", "image.pullSecrets={a}",
 			"extraArgs={--zap-log-level=debug}", "service.type=NodePort", "service.annotations.a=b", "podAnnotations.a=b",
+			"boot.ipxeTemplateConfigMap=ipxe", "netboot.interfaces={eth0,eth1}", "netboot.relays={10.0.0.1}", "netboot.answerEveryone=true", "netboot.ipxeDir=/ipxe",
 			"nodeSelector.a=b", "priorityClassName=system-cluster-critical", "hostNetwork=true",
 			"store.volume.ephemeral.volumeClaimTemplate.spec.resources.requests.storage=1Gi",
 			"store.volume.ephemeral.volumeClaimTemplate.spec.accessModes={ReadWriteOnce}"),

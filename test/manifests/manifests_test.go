@@ -21,7 +21,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/yaml"
+	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/envtest"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/boot-operator/boot-operator/test/cache"
@@ -42,11 +44,27 @@ type cluster struct {
 func newCluster(t *testing.T) cluster {
 	t.Helper()
 	config := controlplane.Start(t)
+	installMetal(t, config)
 	c, err := client.New(config, client.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return cluster{Client: c, namespace: controlplane.Namespace(t, config)}
+}
+
+// installMetal installs metal-operator's own CRDs, of which documents show objects.
+func installMetal(t *testing.T, config *rest.Config) {
+	t.Helper()
+	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/ironcore-dev/metal-operator").Output()
+	if err != nil {
+		t.Fatalf("finding metal-operator's module: %v", err)
+	}
+	bases := filepath.Join(strings.TrimSpace(string(out)), "config", "crd", "bases")
+	if _, err := envtest.InstallCRDs(config, envtest.CRDInstallOptions{ErrorIfPathMissing: true, Paths: []string{
+		filepath.Join(bases, "metal.ironcore.dev_servers.yaml"), filepath.Join(bases, "metal.ironcore.dev_serverbootconfigurations.yaml"),
+	}}); err != nil {
+		t.Fatalf("installing metal-operator's CRDs: %v", err)
+	}
 }
 
 // try has the API server check an object as if it were applied; server-side

@@ -13,6 +13,7 @@ import (
 	"github.com/boot-operator/boot-operator/internal/artifact"
 	"github.com/boot-operator/boot-operator/internal/boot"
 	"github.com/boot-operator/boot-operator/internal/phase"
+	"github.com/boot-operator/boot-operator/internal/render"
 )
 
 // artifacts sees to it that what the machine boots is in the store.
@@ -50,6 +51,10 @@ func (r *reconciler) bootIPXE(ctx context.Context, cfg *v1alpha1.IPXEBootConfig)
 	} else {
 		r.secrets.name(u, "")
 	}
+	if err := renderable(cfg); err != nil {
+		r.unpulled(cfg)
+		return err
+	}
 	var image error
 	if cfg.Spec.Image != "" {
 		image = r.pulled(cfg, r.target(cfg, cfg.Spec.Image), v1alpha1.ReasonArtifactsVerified)
@@ -70,9 +75,35 @@ func (r *reconciler) bootIPXE(ctx context.Context, cfg *v1alpha1.IPXEBootConfig)
 	return phase.Terminal(v1alpha1.ReasonNothingToBoot, errors.New("set spec.image, spec.kernelURL and spec.initrdURL, or spec.ipxeScriptSecretRef"))
 }
 
+// renderable says whether a script can be made of what the spec says.
+func renderable(cfg *v1alpha1.IPXEBootConfig) error {
+	if err := render.CheckArguments(cfg.Spec.KernelArguments); err != nil {
+		return phase.Terminal(v1alpha1.ReasonArgumentInvalid, fmt.Errorf("spec.%w", err))
+	}
+	for _, u := range []struct{ field, url string }{{"kernelURL", cfg.Spec.KernelURL}, {"initrdURL", cfg.Spec.InitrdURL}, {"squashfsURL", cfg.Spec.SquashfsURL}} {
+		if u.url == "" {
+			continue
+		}
+		if err := render.CheckURL(u.url); err != nil {
+			return phase.Terminal(v1alpha1.ReasonInvalidReference, fmt.Errorf("spec.%s: %w", u.field, err))
+		}
+	}
+	if cfg.Spec.ScriptTemplate == "" {
+		return nil
+	}
+	if err := render.CheckTemplate(cfg.Spec.ScriptTemplate); err != nil {
+		return phase.Terminal(v1alpha1.ReasonTemplateInvalid, fmt.Errorf("spec.scriptTemplate: %w", err))
+	}
+	return nil
+}
+
 func hasScript(s *corev1.Secret) error {
-	if len(s.Data[v1alpha1.SecretKeyIPXEScript]) == 0 {
+	text, ok := s.Data[v1alpha1.SecretKeyIPXEScript]
+	if !ok {
 		return missingKey(s, v1alpha1.SecretKeyIPXEScript)
+	}
+	if err := render.CheckScript(text); err != nil {
+		return phase.Terminal(v1alpha1.ReasonScriptInvalid, fmt.Errorf("Secret %s, key %s: %w", s.Name, v1alpha1.SecretKeyIPXEScript, err)) //nolint:staticcheck // a kind's name
 	}
 	return phase.Done(v1alpha1.ReasonArtifactsVerified, "the machine's own iPXE script is in Secret %s", s.Name)
 }

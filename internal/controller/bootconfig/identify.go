@@ -15,6 +15,10 @@ import (
 // identify says whether the machine of a config will be known when it asks, and
 // may be claimed.
 func (r *reconciler) identify(_ context.Context, cfg v1alpha1.Config) error {
+	if by, paused := cfg.GetAnnotations()[v1alpha1.PausedAnnotation]; paused {
+		r.forget(keyOf(cfg))
+		return phase.Hold(v1alpha1.ReasonPaused, fmt.Errorf("the annotation %s (%q) keeps the operator from doing or serving anything for this config; remove it to go on", v1alpha1.PausedAnnotation, by))
+	}
 	if !r.Claims.MayClaim(cfg.GetNamespace()) {
 		r.forget(keyOf(cfg))
 		cfg.ConfigStatus().Artifacts = nil
@@ -43,22 +47,33 @@ func (r *reconciler) provable(cfg v1alpha1.Config, machine boot.Machine) error {
 		}
 		minimum = parsed
 	}
-	ref := cfg.Common().IgnitionSecretRef
-	secret := ref != nil && ref.Name != ""
-	if len(machine.Addrs) == 0 && minimum <= boot.Address && countsDeliveries(cfg) {
-		return phase.Terminal(v1alpha1.ReasonNoPathNamesThisMachine, errors.New("bootPolicy Once counts what is delivered to the proven machine, and no IP address is listed that proves it: add one to spec.networkIdentifiers, or set spec.bootPolicy to Always"))
-	}
+	best, known := r.bestProof(machine)
 	switch {
+	case minimum == boot.Claimed && best < boot.Address && countsDeliveries(cfg):
+		return phase.Terminal(v1alpha1.ReasonNoPathNamesThisMachine, errors.New("bootPolicy Once counts what is delivered to the proven machine, and nothing proves it: add an IP address to spec.networkIdentifiers, or set spec.bootPolicy to Always"))
 	case minimum == boot.Claimed:
 		return phase.Done(v1alpha1.ReasonIdentifiedByClaim, "minimumProof is Claimed: whoever says this machine's UUID or MAC address gets what it gets, secrets too").Warn()
-	case minimum > boot.Address:
-		return phase.Terminal(v1alpha1.ReasonNoPathNamesThisMachine, fmt.Errorf("minimumProof is %s, and this operator cannot give that proof; set spec.minimumProof to Address and list an IP address of the machine", minimum))
-	case len(machine.Addrs) > 0:
-		return phase.Done(v1alpha1.ReasonIdentifiable, "known by its address: %s", join(machine))
-	case r.TrustedDHCP && !secret:
-		return phase.Done(v1alpha1.ReasonIdentifiable, "known by what a trusted DHCP server says of it")
+	case best >= minimum:
+		return phase.Done(v1alpha1.ReasonIdentifiable, "%s", known)
 	}
-	return phase.Terminal(v1alpha1.ReasonNoPathNamesThisMachine, errors.New(noPath(secret, r.TrustedDHCP)))
+	return phase.Terminal(v1alpha1.ReasonNoPathNamesThisMachine, errors.New(r.noPath(minimum)))
+}
+
+// bestProof is the strongest proof that this operator can get of a machine, and
+// how.
+func (r *reconciler) bestProof(machine boot.Machine) (boot.Proof, string) {
+	named := len(machine.MACs) > 0
+	switch {
+	case named && r.Netboot && r.NetbootRelays:
+		return boot.Relay, "known by its MAC address, which the operator's ProxyDHCP or a trusted relay sees"
+	case named && r.Netboot:
+		return boot.Proxy, "known by its MAC address, which the operator's ProxyDHCP sees"
+	case len(machine.Addrs) > 0:
+		return boot.Address, "known by its address: " + join(machine)
+	case named && r.TrustedDHCP:
+		return boot.Address, "known by what a trusted DHCP server says of its MAC address"
+	}
+	return boot.Unproven, ""
 }
 
 // countsDeliveries says whether a config may boot its machine only once over
@@ -68,17 +83,28 @@ func countsDeliveries(cfg v1alpha1.Config) bool {
 	return cfg.Kind() == v1alpha1.KindHTTPBootConfig && cfg.Common().BootPolicy == v1alpha1.BootPolicyOnce
 }
 
-// noPath says how to fix a config that only has a MAC address or a UUID.
-func noPath(secret, trustedDHCP bool) string {
-	ways := []string{"add an IP address that it will have (by a DHCP reservation) to spec.networkIdentifiers"}
-	switch {
-	case !secret:
-		ways = append(ways, "let a DHCP server that the operator trusts (--trusted-dhcp) ask on its behalf")
-	case trustedDHCP:
-		ways[0] += ", since a DHCP server's word is not enough for its Ignition"
+// noPath says how to fix a config whose machine cannot prove enough.
+func (r *reconciler) noPath(minimum boot.Proof) string {
+	var ways []string
+	offers := "let the operator offer the boot itself (--netboot-interface, and --netboot-relays for other networks) and list a MAC address of the machine"
+	if r.Netboot {
+		offers = "list a MAC address of the machine, which the operator's ProxyDHCP will see"
 	}
-	ways = append(ways, "set spec.minimumProof to Claimed, which believes anyone")
-	return "a UUID or a MAC address does not show who is asking: " + strings.Join(ways, "; or ")
+	switch minimum {
+	case boot.Address:
+		ways = []string{"add an IP address that it will have (by a DHCP reservation) to spec.networkIdentifiers", offers}
+		if !r.TrustedDHCP {
+			ways = append(ways, "let a DHCP server that the operator trusts (--trusted-dhcp) ask on its behalf")
+		}
+		ways = append(ways, "set spec.minimumProof to Claimed, which believes anyone")
+		return "a UUID or a MAC address does not show who is asking: " + strings.Join(ways, "; or ")
+	case boot.Proxy:
+		ways = []string{offers}
+	case boot.Relay:
+		ways = []string{"name the DHCP relays that the operator trusts (--netboot-relays) and list a MAC address of the machine"}
+	}
+	ways = append(ways, "set spec.minimumProof to Address and list an IP address of the machine")
+	return fmt.Sprintf("minimumProof is %s, and this operator cannot get that proof of this machine: %s", minimum, strings.Join(ways, "; or "))
 }
 
 func join(machine boot.Machine) string {

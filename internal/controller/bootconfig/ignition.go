@@ -13,12 +13,13 @@ import (
 	"github.com/boot-operator/boot-operator/api/v1alpha1"
 	"github.com/boot-operator/boot-operator/internal/ignition"
 	"github.com/boot-operator/boot-operator/internal/phase"
+	"github.com/boot-operator/boot-operator/internal/userdata"
 )
 
 // soon is when to look again at something that changed while it was looked at.
 const soon = time.Second
 
-// ignition checks the machine's Ignition document.
+// ignition checks the machine's document: Ignition, or user data for cloud-init.
 func (r *reconciler) ignition(ctx context.Context, cfg v1alpha1.Config) error {
 	u := secretUse{keyOf(cfg), forIgnition}
 	ref := cfg.Common().IgnitionSecretRef
@@ -26,24 +27,34 @@ func (r *reconciler) ignition(ctx context.Context, cfg v1alpha1.Config) error {
 		r.secrets.name(u, "")
 		return phase.Done(v1alpha1.ReasonNoIgnition, "no Ignition is configured")
 	}
-	return r.checked(ctx, cfg, u, ref.Name, v1alpha1.ConditionIgnitionValid, validIgnition)
+	return r.checked(ctx, cfg, u, ref.Name, v1alpha1.ConditionIgnitionValid, validDocument)
 }
 
-func validIgnition(s *corev1.Secret) error {
-	data, ok := s.Data[v1alpha1.SecretKeyIgnition]
-	if !ok {
-		return missingKey(s, v1alpha1.SecretKeyIgnition)
+// validDocument checks Ignition, or user data for cloud-init.
+func validDocument(s *corev1.Secret) error {
+	found, err := userdata.Read(s.Data)
+	switch {
+	case err != nil:
+		return phase.Terminal(v1alpha1.ReasonSecretKeyMissing, fmt.Errorf("Secret %s: %w", s.Name, err)) //nolint:staticcheck // a kind's name
+	case found.ForCloudInit():
+		return validUserData(s, found)
 	}
-	format := string(s.Data[v1alpha1.SecretKeyFormat])
-	d, err := ignition.Check(data, format)
+	d, err := ignition.Check(found.Data, found.Format)
 	if err != nil {
-		return phase.Terminal(v1alpha1.ReasonIgnitionInvalid, fmt.Errorf("Secret %s, key %s: %w", s.Name, v1alpha1.SecretKeyIgnition, err)) //nolint:staticcheck // a kind's name
+		return phase.Terminal(v1alpha1.ReasonIgnitionInvalid, fmt.Errorf("Secret %s: %w", s.Name, err)) //nolint:staticcheck // a kind's name
 	}
 	done := phase.Done(v1alpha1.ReasonIgnitionValid, "Ignition %s, %d bytes", d.Version, len(d.JSON))
 	if len(d.Warnings) > 0 {
 		return phase.Done(v1alpha1.ReasonIgnitionValid, "%s; %s", done.Error(), strings.Join(d.Warnings, "; ")).Warn()
 	}
 	return done
+}
+
+func validUserData(s *corev1.Secret, found userdata.Document) error {
+	if err := userdata.CheckCloudInit(found.CloudInit()); err != nil {
+		return phase.Terminal(v1alpha1.ReasonIgnitionInvalid, fmt.Errorf("Secret %s: %w", s.Name, err)) //nolint:staticcheck // a kind's name
+	}
+	return phase.Done(v1alpha1.ReasonCloudConfig, "user data for cloud-init, %d bytes", len(found.Data))
 }
 
 func missingKey(s *corev1.Secret, key string) error {

@@ -83,9 +83,11 @@ type Options struct {
 	// MinimumProof where a config names none. Default: Address.
 	MinimumProof boot.Proof
 	// TrustedDHCP says that there are DHCP servers that may speak for a MAC
-	// address or UUID, so that a machine without a listed address can be told
-	// what to boot.
+	// address: what they are told has a token for the address that they gave.
 	TrustedDHCP bool
+	// Netboot says that the operator offers boots itself, over ProxyDHCP, and
+	// NetbootRelays that it does so over DHCP relays that it trusts.
+	Netboot, NetbootRelays bool
 	// DefaultImage is what an HTTPBootConfig boots that says nothing. Optional.
 	DefaultImage string
 	// Credentials for images of configs without a pull secret.

@@ -185,7 +185,7 @@ func TestBadInput(t *testing.T) {
 		{"pull secret that is none", pull, secret("pull", ".dockerconfigjson", "hunter2"), artifacts, v1alpha1.ReasonPullSecretInvalid, "it is not JSON", failed},
 
 		{"no Secret", withIgnition("ign"), nil, ignition, v1alpha1.ReasonSecretNotFound, "there is no Secret ign", pending},
-		{"no key", withIgnition("ign"), secret("ign", "ignitoin", "hunter2"), ignition, v1alpha1.ReasonSecretKeyMissing, `Secret ign has no key "ignition"`, failed},
+		{"no key", withIgnition("ign"), secret("ign", "ignitoin", "hunter2"), ignition, v1alpha1.ReasonSecretKeyMissing, `Secret ign: there is no key "ignition"`, failed},
 		{"bad Ignition", withIgnition("ign"), secret("ign", "ignition", brokenJSON), ignition, v1alpha1.ReasonIgnitionInvalid, "line 2, column 29, key storage.files[0].path", failed},
 		{"bad Butane", withIgnition("ign"), func(f *fixture) {
 			f.secret("ign", map[string]string{"format": "fcos", "ignition": "variant: fcos\nversion: 1.5.0\npasswd: hunter2\n"})
@@ -241,15 +241,74 @@ func TestMinimumProofClaimedIsReadyWithAWarning(t *testing.T) {
 	f.eventually(c, "warned of", func() bool { return f.events("m")[v1alpha1.ReasonIdentifiedByClaim] == corev1.EventTypeWarning })
 }
 
-func TestATrustedDHCPServerNamesMachinesButProvesNoSecret(t *testing.T) {
-	f := newFixture(t)
-	f.run(func(o *Options) { o.TrustedDHCP = true })
+// What a trusted DHCP server is told for a MAC address has a token in it, and
+// what ProxyDHCP offers too.
+func TestAMACAddressIsEnoughWhereSomebodySeesIt(t *testing.T) {
 	mac := func(c *v1alpha1.HTTPBootConfig) { c.Spec.NetworkIdentifiers = []string{"52:54:00:aa:bb:01"} }
-	f.ready(f.machine("public", mac))
-	f.secret("ign", map[string]string{"ignition": validJSON})
-	c := f.machine("secret", mac, withIgnition("ign"))
-	got := f.shows(c, v1alpha1.ConditionIdentifiable, isFalse, v1alpha1.ReasonNoPathNamesThisMachine)
-	assert.Contains(t, got.Message, "not enough for its Ignition")
+	uuid := func(c *v1alpha1.HTTPBootConfig) {
+		c.Spec.SystemUUID, c.Spec.NetworkIdentifiers = "00112233-4455-6677-8899-aabbccddeeff", nil
+	}
+	asks := func(proof v1alpha1.Proof) func(*v1alpha1.HTTPBootConfig) {
+		return func(c *v1alpha1.HTTPBootConfig) { c.Spec.MinimumProof = proof }
+	}
+	once := func(c *v1alpha1.HTTPBootConfig) { c.Spec.BootPolicy = v1alpha1.BootPolicyOnce }
+	for name, c := range map[string]struct {
+		operator func(*Options)
+		changes  []func(*v1alpha1.HTTPBootConfig)
+		refused  string
+	}{
+		"a trusted DHCP server":           {func(o *Options) { o.TrustedDHCP = true }, []func(*v1alpha1.HTTPBootConfig){mac, once}, ""},
+		"a trusted DHCP server, by UUID":  {func(o *Options) { o.TrustedDHCP = true }, []func(*v1alpha1.HTTPBootConfig){uuid}, "does not show who is asking"},
+		"a trusted DHCP server for Proxy": {func(o *Options) { o.TrustedDHCP = true }, []func(*v1alpha1.HTTPBootConfig){mac, asks("Proxy")}, "--netboot-interface"},
+		"ProxyDHCP":                       {func(o *Options) { o.Netboot = true }, []func(*v1alpha1.HTTPBootConfig){mac, once, asks("Proxy")}, ""},
+		"ProxyDHCP, by address only":      {func(o *Options) { o.Netboot = true }, []func(*v1alpha1.HTTPBootConfig){asks("Proxy")}, "list a MAC address"},
+		"ProxyDHCP for Relay":             {func(o *Options) { o.Netboot = true }, []func(*v1alpha1.HTTPBootConfig){mac, asks("Relay")}, "--netboot-relays"},
+		"ProxyDHCP over relays":           {func(o *Options) { o.Netboot, o.NetbootRelays = true, true }, []func(*v1alpha1.HTTPBootConfig){mac, asks("Relay")}, ""},
+		"ProxyDHCP over relays is no BMC": {func(o *Options) { o.Netboot, o.NetbootRelays = true, true }, []func(*v1alpha1.HTTPBootConfig){mac, asks("BMC")}, "minimumProof is BMC"},
+		"nobody":                          {func(*Options) {}, []func(*v1alpha1.HTTPBootConfig){mac}, "--netboot-interface"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t)
+			f.run(c.operator)
+			f.secret("ign", map[string]string{"ignition": validJSON})
+			m := f.machine("m", append(c.changes, withIgnition("ign"))...)
+			if c.refused == "" {
+				f.ready(m)
+				return
+			}
+			got := f.shows(m, v1alpha1.ConditionIdentifiable, isFalse, v1alpha1.ReasonNoPathNamesThisMachine)
+			assert.Contains(t, got.Message, c.refused)
+		})
+	}
+}
+
+func TestAPausedConfigIsLeftAloneUntilItIsNot(t *testing.T) {
+	f := newFixture(t)
+	f.run()
+	c := f.machine("m", func(c *v1alpha1.HTTPBootConfig) { c.Annotations = map[string]string{v1alpha1.PausedAnnotation: "move"} })
+	got := f.shows(c, v1alpha1.ConditionReady, isFalse, v1alpha1.ReasonPaused)
+	assert.Contains(t, got.Message, "remove it to go on")
+	assert.Equal(t, v1alpha1.StatePending, c.Status.State)
+	assert.Zero(t, f.store.count(imageTag), "nothing is fetched")
+	assert.Zero(t, f.opener.count("m"), "no attempt is opened")
+	f.update(c, func() { c.Annotations = nil })
+	f.ready(c)
+	f.update(c, func() { c.Annotations = map[string]string{v1alpha1.PausedAnnotation: ""} })
+	f.shows(c, v1alpha1.ConditionReady, isFalse, v1alpha1.ReasonPaused)
+}
+
+func TestUserDataForCloudInitIsCheckedAndNamed(t *testing.T) {
+	f := newFixture(t)
+	f.run()
+	f.secret("user", map[string]string{"format": "cloud-config", "ignition": "#cloud-config\nusers: []\n"})
+	c := f.machine("m", withIgnition("user"))
+	f.ready(c)
+	f.shows(c, v1alpha1.ConditionIgnitionValid, isTrue, v1alpha1.ReasonCloudConfig)
+	f.secret("bad", map[string]string{"format": "cloud-config", "ignition": "hunter2\n"})
+	b := f.machine("b", withIgnition("bad"))
+	got := f.shows(b, v1alpha1.ConditionIgnitionValid, isFalse, v1alpha1.ReasonIgnitionInvalid)
+	assert.Contains(t, got.Message, "first line")
+	assert.NotContains(t, got.Message, "hunter2")
 }
 
 func TestALoserTakesOverWhenTheWinnerGoes(t *testing.T) {
@@ -336,8 +395,18 @@ func TestAnIPXEConfigBootsWhatItSays(t *testing.T) {
 	f.shows(script, v1alpha1.ConditionArtifactsReady, isFalse, v1alpha1.ReasonSecretNotFound)
 	s := f.secret("script", map[string]string{"other": "x"})
 	f.shows(script, v1alpha1.ConditionArtifactsReady, isFalse, v1alpha1.ReasonSecretKeyMissing)
-	f.update(s, func() { s.StringData = map[string]string{"ipxe-script": "#!ipxe"} })
+	f.update(s, func() { s.StringData = map[string]string{"ipxe-script": "echo no header"} })
+	f.shows(script, v1alpha1.ConditionArtifactsReady, isFalse, v1alpha1.ReasonScriptInvalid)
+	f.update(s, func() { s.StringData = map[string]string{"ipxe-script": "#!ipxe\n"} })
 	f.ready(script)
+
+	for reason, change := range map[string]func(*v1alpha1.IPXEBootConfigSpec){
+		v1alpha1.ReasonArgumentInvalid: func(s *v1alpha1.IPXEBootConfigSpec) { s.KernelArguments = []string{"quiet", "||"} },
+		v1alpha1.ReasonTemplateInvalid: func(s *v1alpha1.IPXEBootConfigSpec) { s.ScriptTemplate = "#!ipxe\n{{ .NoSuchField }}\n" },
+	} {
+		bad := ipxe(strings.ToLower(reason), func(s *v1alpha1.IPXEBootConfigSpec) { s.Image = "registry.example.com/os/pxe:1"; change(s) })
+		f.shows(bad, v1alpha1.ConditionArtifactsReady, isFalse, reason)
+	}
 }
 
 func TestAnAnnotationAsksForABoot(t *testing.T) {

@@ -130,7 +130,13 @@ func concerns(before, after any) bool {
 	b, okB := before.(client.Object)
 	a, okA := after.(client.Object)
 	return !okB || !okA || b.GetUID() != a.GetUID() || b.GetGeneration() != a.GetGeneration() ||
-		b.GetAnnotations()[v1alpha1.RequestBootAnnotation] != a.GetAnnotations()[v1alpha1.RequestBootAnnotation]
+		b.GetAnnotations()[v1alpha1.RequestBootAnnotation] != a.GetAnnotations()[v1alpha1.RequestBootAnnotation] ||
+		paused(b) != paused(a)
+}
+
+func paused(o client.Object) bool {
+	_, is := o.GetAnnotations()[v1alpha1.PausedAnnotation]
+	return is
 }
 
 // follow registers a handler with an informer until ctx ends, and returns once

@@ -1,0 +1,60 @@
+package boot
+
+import (
+	"fmt"
+	"time"
+)
+
+// A boot token is the same text for everyone who asks within tokenWindow, on
+// every replica, and is good for at least as long again.
+const (
+	tokenWindow = 15 * time.Minute
+	tokenLife   = 2 * tokenWindow
+)
+
+// Issuer hands out tokens.
+type Issuer struct {
+	keys     *Keyring
+	attempts Attempts
+	now      func() time.Time
+}
+
+// NewIssuer returns an issuer that signs with keys; now is its clock.
+func NewIssuer(keys *Keyring, attempts Attempts, now func() time.Time) *Issuer {
+	return &Issuer{keys: keys, attempts: attempts, now: now}
+}
+
+// Boot returns a token for the boot bytes of the boot that comes next, to be
+// handed to the client c: whoever has it is proven as c is. It returns
+// ErrUnproven when c is proven less than the plan asks for, ErrArmed while a
+// stronger token is out, ErrSpent and ErrNotReady as Attempts.Coming does, and
+// ErrNotReady when there are no keys.
+func (i *Issuer) Boot(p *Plan, c Client) (string, error) {
+	if c.Proof < Address || c.Proof < p.MinimumProof {
+		return "", fmt.Errorf("minting a token for %s: %w: %s", p.Object, ErrUnproven, c.Proof)
+	}
+	if c.Proof < BMC && i.attempts.Current(p).Armed {
+		return "", fmt.Errorf("minting a token for %s: %w", p.Object, ErrArmed)
+	}
+	a, err := i.attempts.Coming(p)
+	if err != nil {
+		return "", fmt.Errorf("minting a token for %s: %w", p.Object, err)
+	}
+	return i.keys.Mint(Token{
+		Object: UUID(p.Object.UID), Attempt: a.Number, Audience: AudienceBoot, Proof: c.Proof, Addr: c.Addr,
+		Expires: i.now().Truncate(tokenWindow).Add(tokenLife),
+	})
+}
+
+// Secret returns a token for the secrets of an attempt that the client c has
+// begun; it is good for as long as the attempt can be. It returns ErrUnproven as
+// Boot does, and ErrNotReady when there are no keys.
+func (i *Issuer) Secret(p *Plan, a Attempt, c Client) (string, error) {
+	if c.Proof < Address || c.Proof < p.MinimumProof {
+		return "", fmt.Errorf("minting a token for %s: %w: %s", p.Object, ErrUnproven, c.Proof)
+	}
+	return i.keys.Mint(Token{
+		Object: UUID(p.Object.UID), Attempt: a.Number, Audience: AudienceSecret, Proof: c.Proof, Addr: c.Addr,
+		Expires: a.OpenedAt.Add(AttemptLifetime),
+	})
+}

@@ -1,0 +1,46 @@
+package netboot
+
+import (
+	"golang.org/x/time/rate"
+
+	"github.com/boot-operator/boot-operator/internal/boot"
+)
+
+// allow says whether this NIC may have one more answer now.
+func (s *Server) allow(mac boot.MAC) bool {
+	limiter, _ := s.perMAC.get(mac, func() *rate.Limiter { return rate.NewLimiter(rate.Every(perMACEvery), perMACBurst) })
+	return limiter.AllowN(s.options.Now(), 1)
+}
+
+// account counts a verdict and tells of what it saw. No address, URL or token of
+// a client without a plan is ever logged, and no URL or token of any.
+func (s *Server) account(v verdict) {
+	switch {
+	case v.reply != nil:
+		s.metrics.offers.WithLabelValues(v.request.kind.String(), labelOf(v.request)).Inc()
+	case v.refusal == "":
+		return
+	default:
+		s.metrics.refusals.WithLabelValues(string(v.refusal), labelOf(v.request)).Inc()
+		if v.plan != nil && s.logging.AllowN(s.options.Now(), 1) {
+			s.options.Logger.Info("Offered no boot", "object", v.plan.Object.String(), "mac", v.request.mac,
+				"client", v.request.text(), "reason", string(v.refusal))
+		}
+	}
+	s.observe(v.seen)
+}
+
+// observe tells each machine's sighting once for each attempt.
+func (s *Server) observe(seen []boot.Observation) {
+	for _, o := range seen {
+		key := sighting{o.Object.UID, o.MAC, o.Stage, o.Attempt}
+		if _, told := s.seen.get(key, func() struct{} { return struct{}{} }); told {
+			continue
+		}
+		if s.logging.AllowN(o.Time, 1) {
+			s.options.Logger.Info("Saw a network boot", "object", o.Object.String(), "stage", string(o.Stage), "attempt", o.Attempt,
+				"mac", o.MAC, "client", o.Firmware, "proof", o.Proof.String(), "detail", o.Detail)
+		}
+		s.options.Attempts.Observe(o)
+	}
+}

@@ -1,0 +1,3 @@
+package netboot
+
+func supported() error { return nil }

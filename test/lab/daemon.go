@@ -1,0 +1,89 @@
+package lab
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Daemon is a program that serves a Network until the test ends.
+type Daemon struct {
+	name    string
+	log     *lockedBuffer
+	process *process
+}
+
+// dhcpPorts are those of servers, as /proc/<pid>/net/udp has them, by its name.
+var dhcpPorts = map[string]string{"udp": ":0043 ", "udp6": ":0223 "}
+
+// RunDHCP starts a DHCP server of any make in the network, in the foreground
+// (dnsmasq --no-daemon --conf-file=…, kea-dhcp4 -c …), and waits until it listens
+// on port 67 or, with IPv6, 547. Kea keeps its lock and its process's number in a
+// directory of the test's; the leases are where its configuration says. The test
+// must Require what it runs; see DHCP and Kea.
+func (n *Network) RunDHCP(name string, args ...string) *Daemon {
+	n.t.Helper()
+	if n.listensDHCP() {
+		n.t.Fatalf("starting %s: another DHCP server listens in the network", name)
+	}
+	cmd := n.Command(name, args...)
+	directory := n.t.TempDir()
+	cmd.Env = append(os.Environ(), "KEA_PIDFILE_DIR="+directory, "KEA_LOCKFILE_DIR="+directory)
+	d := &Daemon{name: name, log: &lockedBuffer{}}
+	cmd.Stdout, cmd.Stderr = d.log, d.log
+	p, err := startProcess(cmd, time.Hour, func() {})
+	if err != nil {
+		n.t.Fatalf("starting %s: %v", name, err)
+	}
+	d.process = p
+	n.t.Cleanup(func() {
+		d.Stop()
+		d.report(n.t)
+	})
+	if err := d.ready(n.listensDHCP, 20*time.Second); err != nil {
+		n.t.Fatalf("starting %s: %v: %s", name, err, d.Log())
+	}
+	return d
+}
+
+// listensDHCP tells whether a DHCP server's port is open in the network.
+func (n *Network) listensDHCP() bool {
+	for file, port := range dhcpPorts {
+		sockets, err := n.Command("cat", "/proc/self/net/"+file).Output()
+		if err == nil && strings.Contains(string(sockets), port) {
+			return true
+		}
+	}
+	return false
+}
+
+// ready waits until the program listens.
+func (d *Daemon) ready(listens func() bool, timeout time.Duration) error {
+	deadline := time.Now().Add(timeout)
+	for !listens() {
+		select {
+		case <-d.process.done:
+			return fmt.Errorf("it ended: %w", d.process.err)
+		case <-time.After(20 * time.Millisecond):
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("it does not listen after %s", timeout)
+		}
+	}
+	return nil
+}
+
+func (d *Daemon) report(t testing.TB) {
+	keep(t, d.name+".txt", d.Log())
+	if t.Failed() {
+		t.Logf("%s:\n%s", d.name, tail(d.Log()))
+	}
+}
+
+// Stop ends the program.
+func (d *Daemon) Stop() { d.process.kill() }
+
+// Log returns what the program said so far.
+func (d *Daemon) Log() string { return d.log.String() }
