@@ -97,6 +97,20 @@ func (s *Server) byBootAddr(p peer, refusal error) (identity, error) {
 	return identity{plans: []*boot.Plan{plan}, proof: proof, bound: true}, nil
 }
 
+// notAnothers returns errRefused where another machine than the one that lists the
+// address booted there last, in an attempt that is still open: what asks there may
+// be that one.
+func (s *Server) notAnothers(x *exchange, id identity) error {
+	plan, err := s.bootedAt(x.peer.addr)
+	if err != nil || plan == nil || sameMachine(id.plans, []*boot.Plan{plan}) {
+		return err
+	}
+	if !x.head() {
+		s.ambiguous(x, id)
+	}
+	return errRefused
+}
+
 // bootedAt returns the plan that was booted at an address last, here or on
 // another replica, if its attempt is open; nil when there is none.
 func (s *Server) bootedAt(addr netip.Addr) (*boot.Plan, error) {

@@ -40,7 +40,12 @@ func (s *Server) identify(x *exchange, audience boot.Audience) (identity, error)
 		return s.byToken(x, audience)
 	}
 	id, err := s.byAddr(x.peer)
-	if audience == boot.AudienceSecret && (errors.Is(err, errUnknown) || errors.Is(err, errRefused)) {
+	switch {
+	case audience != boot.AudienceSecret:
+		return id, err
+	case err == nil:
+		return id, s.notAnothers(x, id)
+	case errors.Is(err, errUnknown), errors.Is(err, errRefused):
 		return s.byBootAddr(x.peer, err)
 	}
 	return id, err

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"strings"
 
 	"github.com/boot-operator/boot-operator/internal/boot"
@@ -265,6 +266,9 @@ func (s *Server) bareScript(x *exchange, b *booting) ([]byte, error) {
 // it until release is called.
 func (s *Server) admitScript(x *exchange, g *gate) (release func(), err error) {
 	err = s.admits(g.attempt, g.id, x.peer.addr)
+	if err == nil && deliveredElsewhere(g.attempt, x.peer.addr) {
+		err = boot.ErrContested
+	}
 	if errors.Is(err, boot.ErrContested) {
 		s.contested(x, g.id, g.plan, g.attempt)
 	}
@@ -272,6 +276,12 @@ func (s *Server) admitScript(x *exchange, g *gate) (release func(), err error) {
 		return nil, err
 	}
 	return s.holdSecret(x, g.id, g.plan, g.attempt)
+}
+
+// deliveredElsewhere says whether the script of this attempt went to another
+// address: it is a secret, and belongs to who got it first.
+func deliveredElsewhere(a boot.Attempt, addr netip.Addr) bool {
+	return !a.BootServedAt.IsZero() && a.BootAddr.IsValid() && a.BootAddr != addr
 }
 
 // withToken renders the script again with a token for the machine's secrets,

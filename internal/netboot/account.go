@@ -30,11 +30,18 @@ func (s *Server) account(v verdict) {
 	s.observe(v.seen)
 }
 
-// observe tells each machine's sighting once for each attempt.
+// observe tells each machine's sighting once for each attempt, and again when the
+// attempt was opened since, which may make void what was told of it. A port is
+// told until it is recorded: as long as it is not, every port is as good.
 func (s *Server) observe(seen []boot.Observation) {
 	for _, o := range seen {
-		key := sighting{o.Object.UID, o.MAC, o.Stage, o.Attempt}
+		present := s.present(o.Object)
+		key := sighting{o.Object.UID, o.MAC, o.Stage, o.Attempt, present.Number}
+		pins := o.Stage == boot.StageOffer && o.Port != (boot.RelayPort{}) && present.Port == (boot.RelayPort{})
 		if _, told := s.seen.get(key, func() struct{} { return struct{}{} }); told {
+			if pins {
+				s.options.Attempts.Observe(o)
+			}
 			continue
 		}
 		if s.logging.AllowN(o.Time, 1) {
@@ -43,4 +50,13 @@ func (s *Server) observe(seen []boot.Observation) {
 		}
 		s.options.Attempts.Observe(o)
 	}
+}
+
+// present is the attempt that an object has now, as far as it is known.
+func (s *Server) present(object boot.Ref) boot.Attempt {
+	p, err := s.options.Source.ByObject(object.UID)
+	if err != nil {
+		return boot.Attempt{}
+	}
+	return s.options.Attempts.Current(p)
 }

@@ -32,7 +32,8 @@ const (
 	refusedForged refusal = "forged"
 	// refusedRelay: from a relay that is not trusted.
 	refusedRelay refusal = "relay"
-	// refusedPort: a relay saw the machine at another port than before.
+	// refusedPort: a relay saw the machine at another port than before, or it is
+	// on the attached segment now.
 	refusedPort refusal = "port"
 	// refusedUnknown: the machine has no plan.
 	refusedUnknown refusal = "unknown"
@@ -129,7 +130,7 @@ func (s *Server) decide(r request, a arrival) verdict {
 		return v
 	}
 	if !chosen.byMAC {
-		proof = boot.Unproven
+		proof, port = boot.Unproven, boot.RelayPort{}
 	}
 	return s.offer(v, a, offering{proof: proof, port: port, attempt: attempt.Number})
 }
@@ -148,8 +149,11 @@ func (s *Server) offer(v verdict, a arrival, o offering) verdict {
 		Time: s.options.Now(), MAC: v.request.mac, Firmware: v.request.text(), Port: o.port,
 	}
 	known := s.options.Attempts.Current(v.plan).Port
-	if o.proof == boot.Relay && known != (boot.RelayPort{}) && known != o.port {
+	if o.proof != boot.Unproven && known != (boot.RelayPort{}) && known != o.port {
 		event.Stage, event.Complete = boot.StagePortChanged, false
+		if o.port == (boot.RelayPort{}) {
+			event.Detail = "it asked on the segment of " + a.local.String() + ", through no relay"
+		}
 		return v.refuse(refusedPort, event)
 	}
 	file, refused := s.fileFor(v, a, o)

@@ -72,8 +72,14 @@ func (f *fakeSource) ByUUID(u boot.UUID) ([]*boot.Plan, error) {
 
 func (f *fakeSource) ByAddr(netip.Addr) ([]*boot.Plan, error)   { return nil, boot.ErrNotFound }
 func (f *fakeSource) ByBootAddr(netip.Addr) (*boot.Plan, error) { return nil, boot.ErrNotFound }
-func (f *fakeSource) ByObject(string) (*boot.Plan, error)       { return nil, boot.ErrNotFound }
 func (f *fakeSource) ProvesNothing(netip.Addr) bool             { return false }
+func (f *fakeSource) ByObject(uid string) (*boot.Plan, error) {
+	plans, err := f.find(func(p *boot.Plan) bool { return p.Object.UID == uid })
+	if err != nil {
+		return nil, err
+	}
+	return plans[0], nil
+}
 func (f *fakeSource) PublicArtifact(boot.Digest) (boot.Artifact, error) {
 	return boot.Artifact{}, boot.ErrNotFound
 }

@@ -43,7 +43,7 @@ func (s *Server) machineOf(r request) ([]candidate, refusal) {
 	for _, p := range byUUID {
 		switch known := ofKind(candidates, p.Object.Kind); {
 		case known.plan != nil && known.plan.Object.UID == p.Object.UID:
-		case known.plan != nil || !sameMachine(byMAC, p, r.mac):
+		case known.plan != nil || strangers(byMAC, p) || !sameMachine(byMAC, p, r.mac):
 			return nil, refusedIdentity
 		default:
 			candidates = append(candidates, candidate{p, false})
@@ -71,6 +71,12 @@ func found(plans []*boot.Plan, err error) ([]*boot.Plan, refusal) {
 // contradicts says that the plan is for a machine with another UUID.
 func contradicts(p *boot.Plan, uuid boot.UUID) bool {
 	return uuid != "" && p.Machine.UUID != "" && p.Machine.UUID != uuid && p.Machine.UUID != uuid.Swapped()
+}
+
+// strangers says whether a plan is of another namespace than the others: a tenant
+// must not have a say in the boot of another's machine.
+func strangers(byMAC []*boot.Plan, p *boot.Plan) bool {
+	return slices.ContainsFunc(byMAC, func(q *boot.Plan) bool { return q.Object.Namespace != p.Object.Namespace })
 }
 
 // sameMachine says whether a plan that was found by UUID may be for the machine

@@ -70,7 +70,8 @@ type sighting struct {
 	object  string
 	mac     boot.MAC
 	stage   boot.Stage
-	attempt int64
+	// attempt is the one to come, present the one that there was.
+	attempt, present int64
 }
 
 // New returns a server that has looked at its interfaces and programs. It returns

@@ -114,6 +114,8 @@ func place(o opening, told boot.Attempt, policy boot.Policy) (number int64, open
 		return told.Number, false
 	case at.Before(told.OpenedAt):
 		return told.Number - 1, false
+	case o.Token:
+		return o.Number, false
 	case waiting && told.Open(at):
 		return told.Number, false
 	default:
@@ -173,7 +175,9 @@ func first(a, b time.Time) time.Time {
 // otherwise.
 func (e *entry) open(c boot.Client, now time.Time) boot.Attempt {
 	e.known = boot.Attempt{Number: e.known.Number + 1, OpenedAt: micro(now).Time, Port: e.known.Port, Armed: e.known.Armed}
-	e.pending.Opening = &opening{Number: e.known.Number, Time: *micro(now), Addr: addrText(c.Addr), Proof: proofText(c.Proof)}
+	e.pending.Opening = &opening{
+		Number: e.known.Number, Time: *micro(now), Addr: addrText(c.Addr), Proof: proofText(c.Proof), Token: c.Attempt == e.known.Number,
+	}
 	e.version++
 	return e.known
 }

@@ -41,6 +41,9 @@ type opening struct {
 	Time   metav1.MicroTime `json:"time"`
 	Addr   string           `json:"addr,omitempty"`
 	Proof  string           `json:"proof,omitempty"`
+	// Token says that the client had a token of this attempt: whatever else has
+	// happened since, it opens no other.
+	Token bool `json:"token,omitempty"`
 }
 
 // sighting is one client in one attempt, or something that went wrong in it.

@@ -91,7 +91,7 @@ func CheckURL(s string) error {
 }
 
 // CheckScript says whether a user's own script can be handed to iPXE. It returns
-// ErrInvalid.
+// ErrInvalid, which tells no part of the script: that comes from a Secret.
 func CheckScript(script []byte) error {
 	switch {
 	case len(script) > MaxScript:
@@ -100,8 +100,7 @@ func CheckScript(script []byte) error {
 		line := 1 + bytes.Count(script[:bytes.IndexByte(script, 0)], []byte("\n"))
 		return fmt.Errorf("%w: line %d of the script has a NUL character, where iPXE would stop reading it", boot.ErrInvalid, line)
 	case !isScript(script):
-		first, _, _ := bytes.Cut(script, []byte("\n"))
-		return fmt.Errorf("%w: line 1 of the script is %q; it must be #!ipxe, or iPXE does not know it as a script", boot.ErrInvalid, clip(string(first)))
+		return fmt.Errorf("%w: line 1 of the script must be #!ipxe, or iPXE does not know it as a script", boot.ErrInvalid)
 	}
 	return nil
 }

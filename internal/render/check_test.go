@@ -64,13 +64,14 @@ func TestAURLThatAMachineCannotFetchIsRefused(t *testing.T) {
 
 func TestAScriptThatIPXEDoesNotKnowIsRefused(t *testing.T) {
 	for s, want := range map[string]string{
-		"": "must be #!ipxe", "boot\n": `"boot"`, "#!ipxe": "must be", "#!ipxexy\n": "must be", "\ufeff#!ipxe\n": "must be", "\t#!ipxe\n": "must be", "#!gpxe\nboot\n": "must be",
+		"": "must be #!ipxe", "boot\n": "line 1 of the script must be", "#!ipxe": "must be", "#!ipxexy\n": "must be", "\ufeff#!ipxe\n": "must be", "\t#!ipxe\n": "must be", "#!gpxe\nboot\n": "must be",
 		"#!ipxe\n\nx\x00y": "line 3", "#!ipxe\n" + strings.Repeat("x", MaxScript): "at most 65536",
 	} {
 		err := CheckScript([]byte(s))
 		require.ErrorIs(t, err, boot.ErrInvalid, "%q", clip(s))
 		require.ErrorContains(t, err, want, "%q", clip(s))
 	}
+	require.NotContains(t, CheckScript([]byte("sesame\n")).Error(), "sesame", "a Secret's content")
 	for _, s := range []string{"#!ipxe\n", "#!ipxe \nboot", "#!ipxe\r\nboot\r\n", "#!ipxe\nx" + strings.Repeat("x", MaxScript-8)} {
 		require.NoError(t, CheckScript([]byte(s)), "%q", clip(s))
 	}

@@ -182,7 +182,8 @@ func (i *inspector) node(n parse.Node) error {
 	switch n := n.(type) {
 	case *parse.TextNode:
 		if bytes.HasSuffix(n.Text, []byte("$")) {
-			return i.fail(n, "a $ stands right before {{…}} or the end, where iPXE could take what follows for ${…}")
+			last := &parse.TextNode{NodeType: parse.NodeText, Pos: n.Pos + parse.Pos(len(n.Text)-1)} // fail tells where a node begins
+			return i.fail(last, "a $ stands right before {{…}} or the end, where iPXE could take what follows for ${…}")
 		}
 	case *parse.ActionNode:
 		return i.pipe(n.Pipe)

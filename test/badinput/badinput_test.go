@@ -32,6 +32,8 @@ func TestEveryMistakeAtOnce(t *testing.T) {
 	uki, arm64UKI := s.uki("amd64", 16<<20), s.uki("arm64", 0)
 	image := s.publish(s.good, "os/image", map[string][]byte{"amd64": uki, "arm64": arm64UKI})
 	healthy := s.machine("healthy", image) // s.objects[1]
+	kernel, kernelDigest := s.kernel("os/kernel")
+	script := s.scripted("script", kernel) // s.objects[2]
 	bad := make([]machine, len(badConfigs))
 	for i, c := range badConfigs {
 		bad[i] = s.machine(c.name, s.good.Host+"/os/image:1")
@@ -42,12 +44,22 @@ func TestEveryMistakeAtOnce(t *testing.T) {
 	arm64 := s.machine("arm64", image)
 	arm64.Spec.Architecture = v1alpha1.ArchitectureARM64
 	key := bytes.Repeat([]byte("k"), 32)
-	s.create(s.objects[:2]...)
+	scripts := make([]scripted, len(badScripts))
+	for i, b := range badScripts {
+		scripts[i] = s.scripted(b.name, kernel)
+		b.make(s, &scripts[i].Spec)
+	}
+	hostile, nics, byToken := s.scripted("hostile", ""), s.scripted("two-nics", kernel), s.scripted("by-token", kernel)
+	makeHostile(&hostile.Spec)
+	nics.Spec.NetworkIdentifiers = []string{"52:54:00:ac:00:01", "52-54-00-AC-00-01", "5254.00ac.0001", "525400AC0001", "52:54:00:ac:00:02", nics.address}
+	s.create(s.objects[:3]...)
 	s.create(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "tokens"}, Data: map[string][]byte{"key-1": key}})
 	s.start("--token-secret=tokens")
 	s.shows(t, "healthy", v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
+	s.showsOf(t, script.IPXEBootConfig, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
 	requireHealthy := func(t *testing.T) {
 		t.Helper()
+		require.Contains(t, s.script(t, stranger, "/ipxe/"+script.mac), "/"+kernelDigest+"/vmlinuz ")
 		a := s.get(healthy.address, "/httpboot")
 		require.NoError(t, a.err)
 		require.Equal(t, 200, a.code, "%.300s", a.body)
@@ -55,14 +67,18 @@ func TestEveryMistakeAtOnce(t *testing.T) {
 		require.Equal(t, digestOf(uki), a.digest())
 	}
 	requireHealthy(t)
-	s.create(s.objects[2:]...)
+	s.create(s.objects[3:]...)
 	tokens := s.useTokens(t, tokened, key) // first, while the log lets refusals through
+	tokens = append(tokens, s.useScriptToken(t, byToken, key)...)
 	idle := s.holdHeads(t)
 
 	for i, c := range badConfigs {
 		t.Run(c.name, func(t *testing.T) { c.check(t, s, bad[i]); requireHealthy(t) })
 	}
-	for _, r := range badRequests {
+	for i, b := range badScripts {
+		t.Run(b.name, func(t *testing.T) { b.check(t, s, scripts[i]); requireHealthy(t) })
+	}
+	for _, r := range append(badRequests, badNames...) {
 		t.Run(r.name, func(t *testing.T) { r.check(t, s, healthy); requireHealthy(t) })
 	}
 	t.Run("two-architectures-of-one-index", func(t *testing.T) {
@@ -70,6 +86,9 @@ func TestEveryMistakeAtOnce(t *testing.T) {
 		require.Equal(t, digestOf(arm64UKI), s.get(arm64.address, "/httpboot").digest())
 		requireHealthy(t)
 	})
+	t.Run("refused-by-the-API-server", func(t *testing.T) { s.requireRefusedByTheAPIServer(t); requireHealthy(t) })
+	t.Run("hostile-in-every-field", func(t *testing.T) { s.requireHarmless(t, hostile, script); requireHealthy(t) })
+	t.Run("two-NICs-in-five-notations", func(t *testing.T) { s.requireOneMachine(t, nics, kernelDigest); requireHealthy(t) })
 	t.Run("truncated-on-disk", func(t *testing.T) { s.truncate(t, damaged); requireHealthy(t) })
 	t.Run("cancelled-download", func(t *testing.T) { s.cancel(t, cancelled); requireHealthy(t) })
 	t.Run("slow-client", func(t *testing.T) { idle(t); requireHealthy(t) })
@@ -174,6 +193,8 @@ func (s *site) useTokens(t *testing.T, m machine, key []byte) []string {
 	require.Eventually(t, func() bool { return s.get(stranger, "/httpboot?token="+bytes).code == 200 }, patience, 100*time.Millisecond, "the keys are read")
 	require.Contains(t, string(s.get(stranger, "/ignition?token="+secret).body), marker)
 	require.Equal(t, 200, s.get(stranger, "/httpboot/t/"+bytes+"/os.efi").code)
+	require.Equal(t, 200, s.get(stranger, "/httpboot/t/"+bytes+"/os.efi").code, "firmware tries again")
+	require.Equal(t, 200, s.get(m.address, "/httpboot").code, "the machine boots again, by its address")
 	require.Eventually(t, func() bool { return s.get(stranger, "/httpboot/t/"+bytes+"/os.efi").code == 404 }, patience, 100*time.Millisecond, "a new attempt revokes it")
 	for _, path := range []string{
 		"/ignition?token=" + bytes, "/ignition?token=" + expired, "/ignition/" + secret, "/ignition/" + cfg.Spec.SystemUUID + "?token=" + expired,

@@ -46,7 +46,7 @@ var badConfigs = []badConfig{
 	{"no-key", func(s *site, m machine) {
 		m.Spec.IgnitionSecretRef = s.secret("typo", map[string]string{"ignitoin": marker})
 	},
-		ignition, v1alpha1.ReasonSecretKeyMissing, `Secret typo has no key "ignition"`, 503, 503},
+		ignition, v1alpha1.ReasonSecretKeyMissing, `Secret typo: there is no key "ignition"`, 503, 503},
 	{"broken-json", func(s *site, m machine) {
 		m.Spec.IgnitionSecretRef = s.secret("broken-json", map[string]string{"ignition": "{\"ignition\":{\"version\":\"3.4.0\"},\n\"storage\":" + marker})
 	}, ignition, v1alpha1.ReasonIgnitionInvalid, "line 2, column 11", 503, 503},

@@ -19,6 +19,9 @@ import (
 	"github.com/boot-operator/boot-operator/api/v1alpha1"
 )
 
+// tokenPattern is every token, also those that the operator mints by itself.
+var tokenPattern = regexp.MustCompile(`\bAQ[A-Za-z0-9_-]{78}\b`)
+
 func keyOf(m machine) client.ObjectKey { return client.ObjectKeyFromObject(m.HTTPBootConfig) }
 
 // said is everything that the operator has told anyone but the machines.
@@ -31,10 +34,12 @@ func (s *site) said(t *testing.T) map[string]string {
 	}
 	var configs v1alpha1.HTTPBootConfigList
 	require.NoError(t, s.client.List(t.Context(), &configs, client.InNamespace(s.namespace)))
+	var scripts v1alpha1.IPXEBootConfigList
+	require.NoError(t, s.client.List(t.Context(), &scripts, client.InNamespace(s.namespace)))
 	var events corev1.EventList
 	require.NoError(t, s.client.List(t.Context(), &events, client.InNamespace(s.namespace)))
 	require.NotEmpty(t, events.Items)
-	all := map[string]string{"log": s.log.String(), "objects": text(configs), "events": text(events), "metrics": s.scrape(t)}
+	all := map[string]string{"log": s.log.String(), "objects": text(configs) + text(scripts), "events": text(events), "metrics": s.scrape(t)}
 	journal := filepath.Join(s.dir, "state", "journal")
 	require.NoError(t, filepath.WalkDir(journal, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
@@ -68,11 +73,15 @@ func (s *site) requireSilence(t *testing.T, tokens []string) {
 		// The end is the seal, without which the rest is nothing.
 		secrets = append(secrets, token, strings.ToLower(token), token[len(token)-24:])
 	}
+	for _, token := range tokens {
+		require.Regexp(t, tokenPattern, "/"+token+"/", "the control: a token looks like that")
+	}
 	said := s.said(t)
 	require.Contains(t, said["log"], `"client": "127.9.255.3"`, "the control: these requests are in the log")
 	require.Contains(t, said["log"], `"reason": "Unproven"`)
 	require.Contains(t, said["log"], "tokened")
 	for where, text := range said {
+		require.Empty(t, tokenPattern.FindString(text), where)
 		for _, secret := range secrets {
 			if i := strings.Index(text, secret); i >= 0 {
 				t.Errorf("%s tells %s: …%s…", where, secret, text[max(0, i-300):min(len(text), i+300)])

@@ -275,15 +275,26 @@ func (s *site) dial(t *testing.T, from string) *net.TCPConn {
 // shows waits until a condition of a config has this status and reason.
 func (s *site) shows(t *testing.T, name, condition string, status metav1.ConditionStatus, reason string) metav1.Condition {
 	t.Helper()
-	var cfg v1alpha1.HTTPBootConfig
+	return s.showsOf(t, &v1alpha1.HTTPBootConfig{ObjectMeta: metav1.ObjectMeta{Name: name}}, condition, status, reason)
+}
+
+// config is either kind as clients read it.
+type config interface {
+	v1alpha1.Config
+	client.Object
+}
+
+// showsOf is shows of a config of either kind, which it reads anew.
+func (s *site) showsOf(t *testing.T, cfg config, condition string, status metav1.ConditionStatus, reason string) metav1.Condition {
+	t.Helper()
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
-		require.NoError(t, s.client.Get(t.Context(), client.ObjectKey{Namespace: s.namespace, Name: name}, &cfg))
-		c := meta.FindStatusCondition(cfg.Status.Conditions, condition)
+		require.NoError(t, s.client.Get(t.Context(), client.ObjectKey{Namespace: s.namespace, Name: cfg.GetName()}, cfg))
+		c := meta.FindStatusCondition(cfg.ConfigStatus().Conditions, condition)
 		if c != nil && c.Status == status && c.Reason == reason {
 			return *c
 		}
 	}
-	t.Fatalf("%s of %s is not %s/%s: %+v", condition, name, status, reason, cfg.Status.Conditions)
+	t.Fatalf("%s of %s is not %s/%s: %+v", condition, cfg.GetName(), status, reason, cfg.ConfigStatus().Conditions)
 	return metav1.Condition{}
 }
 

@@ -21,10 +21,12 @@ const (
 	// UEFIPXE is the firmware's own PXE over IPv4 (vendor class PXEClient): it
 	// gets an EFI application by TFTP.
 	UEFIPXE Boot = "UEFI PXE"
-	// UEFIIPXE is the iPXE in the NIC's option ROM, started by UEFI firmware.
+	// UEFIIPXE is the iPXE in the NIC's option ROM, started by UEFI firmware. It
+	// knows only that NIC, as net0; under a BIOS it knows all.
 	UEFIIPXE Boot = "UEFI, iPXE in ROM"
 	// BIOS is SeaBIOS, on amd64 only. The only network ROM that QEMU has for it
-	// is iPXE, so there is no other PXE client.
+	// is iPXE, so there is no other PXE client. What firmware and iPXE say passes
+	// through a screen of 80 columns, and longer lines are broken.
 	BIOS Boot = "BIOS, iPXE in ROM"
 )
 

@@ -64,7 +64,6 @@ func (f *files) serve(n *Network) (url string) {
 func tftpRoot(t *testing.T, names ...string) string {
 	t.Helper()
 	root := t.TempDir()
-	require.NoError(t, os.Chmod(filepath.Dir(root), 0o755))
 	for _, name := range names {
 		require.NoError(t, os.WriteFile(filepath.Join(root, name), IPXEFile(t, name), 0o644))
 	}
@@ -236,6 +235,4 @@ func TestMachinesThatCannotBeAreRefused(t *testing.T) {
 		_, err := NewVM(t.TempDir(), options)
 		assert.ErrorContains(t, err, want)
 	}
-	_, err := demoimage.BootSector(strings.Repeat("x", 600))
-	assert.ErrorContains(t, err, "room")
 }

@@ -42,7 +42,8 @@ func (n *Network) RunDHCP(name string, args ...string) *Daemon {
 		d.Stop()
 		d.report(n.t)
 	})
-	if err := d.ready(n.listensDHCP, 20*time.Second); err != nil {
+	listens := func() bool { return n.listensDHCP() && d.started() }
+	if err := d.ready(listens, 20*time.Second); err != nil {
 		n.t.Fatalf("starting %s: %v: %s", name, err, d.Log())
 	}
 	return d
@@ -57,6 +58,12 @@ func (n *Network) listensDHCP() bool {
 		}
 	}
 	return false
+}
+
+// started tells whether the program has all its sockets, where it says so: Kea
+// opens the one that it hears machines on after the one of the port.
+func (d *Daemon) started() bool {
+	return !strings.Contains(d.name, "kea-dhcp") || strings.Contains(d.Log(), "_STARTED ")
 }
 
 // ready waits until the program listens.

@@ -30,7 +30,7 @@ func (f Frame) String() string {
 	if len(f) < ethernetHeader {
 		return hex.EncodeToString(f)
 	}
-	return fmt.Sprintf("%s > %s %x %x", f.Source(), f.destination(), f[12:14], []byte(f[ethernetHeader:]))
+	return fmt.Sprintf("%s > %s %x %x", f.Source(), f.Destination(), f[12:14], []byte(f[ethernetHeader:]))
 }
 
 // Source returns the Ethernet source.
@@ -41,7 +41,8 @@ func (f Frame) Source() net.HardwareAddr {
 	return net.HardwareAddr(f[6:12])
 }
 
-func (f Frame) destination() net.HardwareAddr {
+// Destination returns the Ethernet destination.
+func (f Frame) Destination() net.HardwareAddr {
 	if len(f) < ethernetHeader {
 		return nil
 	}

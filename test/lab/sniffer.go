@@ -25,7 +25,7 @@ type ThirdParty struct {
 	namespace string
 	mac       net.HardwareAddr
 	conn      *packet.Conn
-	done chan struct{} // closed when the last frame was recorded
+	done      chan struct{} // closed when the last frame was recorded
 
 	mu     sync.Mutex
 	frames []Frame
@@ -135,7 +135,7 @@ func (p *ThirdParty) Saw(secret string) []Frame {
 // Send puts a frame on the LAN as it is, without checksum.
 func (p *ThirdParty) Send(frame Frame) {
 	p.t.Helper()
-	if _, err := p.conn.WriteTo(frame, &packet.Addr{HardwareAddr: frame.destination()}); err != nil {
+	if _, err := p.conn.WriteTo(frame, &packet.Addr{HardwareAddr: frame.Destination()}); err != nil {
 		p.t.Fatalf("sending a forged frame: %v", err)
 	}
 }

@@ -61,7 +61,7 @@ func TestARelayThatIsNoneIsAnsweredWhereItSaysItIs(t *testing.T) {
 	relay.SendDHCP(ForgedDHCP{Message: forged, Source: relay.MAC()})
 	frame, ok := relay.Await(enough, offerTo(forged))
 	require.True(t, ok)
-	assert.Equal(t, relay.MAC(), frame.destination())
+	assert.Equal(t, relay.MAC(), frame.Destination())
 }
 
 func TestASecretIsSeenHoweverAFrameHidesIt(t *testing.T) {

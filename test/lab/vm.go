@@ -48,8 +48,9 @@ type MachineOptions struct {
 	MoreMACs []string
 	// MemoryMiB is 1024 by default.
 	MemoryMiB int
-	// Unplugged are the NICs without a cable, the first one being 0: the firmware
-	// and the OS see that there is no link.
+	// Unplugged are the NICs without a cable, the first one being 0: UEFI firmware
+	// and the OS see that there is no link. Debian's iPXE of 2019 does not, and
+	// gives each of them some 10 s for DHCP.
 	Unplugged []int
 	// Boot is how the firmware boots from the network, by default UEFIHTTP.
 	Boot Boot

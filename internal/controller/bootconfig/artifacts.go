@@ -1,6 +1,7 @@
 package bootconfig
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -76,25 +77,29 @@ func (r *reconciler) bootIPXE(ctx context.Context, cfg *v1alpha1.IPXEBootConfig)
 }
 
 // renderable says whether a script can be made of what the spec says.
+// The error tells all that is wrong, with the reason of what comes first.
 func renderable(cfg *v1alpha1.IPXEBootConfig) error {
-	if err := render.CheckArguments(cfg.Spec.KernelArguments); err != nil {
-		return phase.Terminal(v1alpha1.ReasonArgumentInvalid, fmt.Errorf("spec.%w", err))
+	var reason string
+	var wrong []error
+	add := func(r, field string, err error) {
+		if err != nil {
+			reason = cmp.Or(reason, r)
+			wrong = append(wrong, fmt.Errorf("%s%w", field, err))
+		}
 	}
+	add(v1alpha1.ReasonArgumentInvalid, "spec.", render.CheckArguments(cfg.Spec.KernelArguments))
 	for _, u := range []struct{ field, url string }{{"kernelURL", cfg.Spec.KernelURL}, {"initrdURL", cfg.Spec.InitrdURL}, {"squashfsURL", cfg.Spec.SquashfsURL}} {
-		if u.url == "" {
-			continue
-		}
-		if err := render.CheckURL(u.url); err != nil {
-			return phase.Terminal(v1alpha1.ReasonInvalidReference, fmt.Errorf("spec.%s: %w", u.field, err))
+		if u.url != "" {
+			add(v1alpha1.ReasonInvalidReference, "spec."+u.field+": ", render.CheckURL(u.url))
 		}
 	}
-	if cfg.Spec.ScriptTemplate == "" {
+	if cfg.Spec.ScriptTemplate != "" {
+		add(v1alpha1.ReasonTemplateInvalid, "spec.scriptTemplate: ", render.CheckTemplate(cfg.Spec.ScriptTemplate))
+	}
+	if len(wrong) == 0 {
 		return nil
 	}
-	if err := render.CheckTemplate(cfg.Spec.ScriptTemplate); err != nil {
-		return phase.Terminal(v1alpha1.ReasonTemplateInvalid, fmt.Errorf("spec.scriptTemplate: %w", err))
-	}
-	return nil
+	return phase.Terminal(reason, errors.Join(wrong...))
 }
 
 func hasScript(s *corev1.Secret) error {

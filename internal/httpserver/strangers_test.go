@@ -1,0 +1,42 @@
+package httpserver
+
+import (
+	"net/http"
+	"net/netip"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/boot-operator/boot-operator/internal/boot"
+)
+
+func TestASecondAddressDoesNotGetTheOwnScriptOfAnAttempt(t *testing.T) {
+	w := newWorld(t, ownScript, withTokens)
+	w.plan.Machine.Addrs = nil
+	base := w.bootServer()
+	url := base + "/ipxe/t/" + w.mint(w.plan, 1, boot.AudienceBoot, boot.Proxy, netip.Addr{})
+	require.Equal(t, sesame, script(t, addrB, url))
+	require.Equal(t, sesame, script(t, addrB, url), "iPXE may ask again")
+	require.Equal(t, leaves, string(ask(t, addrC, http.MethodGet, url).body))
+	require.Len(t, w.attempts.observed(boot.StageContested), 1)
+	require.Equal(t, sesame, script(t, addrB, url), "it is still the first's")
+}
+
+// Whoever may create configs can list an address of a DHCP server's pool. The
+// machine that boots there by its token is another's, and must get nothing of it,
+// not even in an attempt that was opened after it booted.
+func TestAConfigThatListsABootedAddressGivesItsSecretToNobodyThere(t *testing.T) {
+	w := newWorld(t, macOnly)
+	stranger := w.machine("stranger", uuidB, addrB)
+	stranger.Object.Namespace = "other"
+	base := w.bootServer()
+	require.Equal(t, 200, ask(t, addrB, http.MethodGet, base+"/ignition").StatusCode, "the control: nobody else is there")
+	w.bootAt(base, w.plan, addrB, boot.Proxy)
+	w.attempts.set(stranger, boot.Attempt{Number: 2, OpenedAt: w.clock.now()})
+	require.Equal(t, 404, ask(t, addrB, http.MethodGet, base+"/ignition").StatusCode)
+	require.True(t, w.attempts.Current(stranger).Ambiguous)
+
+	w.clock.step(boot.AttemptLifetime + 1)
+	w.attempts.set(stranger, boot.Attempt{Number: 3, OpenedAt: w.clock.now()})
+	require.Equal(t, 200, ask(t, addrB, http.MethodGet, base+"/ignition").StatusCode, "the boot is over")
+}
