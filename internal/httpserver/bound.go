@@ -63,7 +63,7 @@ func (b *bindings) at(addr netip.Addr) (binding, bool) {
 // its secrets. Where a config lists the address for another machine, it stands
 // for several.
 func (s *Server) bind(x *exchange, id identity, p *boot.Plan) {
-	if id.proof < boot.Address || s.provesNothing(x.peer) {
+	if id.proof < boot.Address || s.provesNothing(x.peer) || onAnyLink(x.peer.addr) {
 		return
 	}
 	s.bindings.bind(x.peer.addr, p.Object.UID, s.now())
@@ -75,11 +75,15 @@ func (s *Server) bind(x *exchange, id identity, p *boot.Plan) {
 	}
 }
 
+// onAnyLink says whether an address means another machine on each link that this
+// server is attached to (RFC 4007 section 5): canonical addresses have no zone.
+func onAnyLink(a netip.Addr) bool { return a.Is6() && a.IsLinkLocalUnicast() }
+
 // byBootAddr finds the machine whose boot bytes went to the address that asks,
 // in an attempt that is still open. refusal is why the address does not name a
 // machine by itself, and what is returned where it is no such address either.
 func (s *Server) byBootAddr(p peer, refusal error) (identity, error) {
-	if s.provesNothing(p) {
+	if s.provesNothing(p) || onAnyLink(p.addr) {
 		return identity{}, refusal
 	}
 	plan, err := s.bootedAt(p.addr)

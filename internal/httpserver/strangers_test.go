@@ -40,3 +40,18 @@ func TestAConfigThatListsABootedAddressGivesItsSecretToNobodyThere(t *testing.T)
 	w.attempts.set(stranger, boot.Attempt{Number: 3, OpenedAt: w.clock.now()})
 	require.Equal(t, 200, ask(t, addrB, http.MethodGet, base+"/ignition").StatusCode, "the boot is over")
 }
+
+// Another machine on another link can have the same link-local address, and
+// takes it on purpose.
+func TestALinkLocalAddressIsNotBound(t *testing.T) {
+	w := newWorld(t, macOnly)
+	for addr, bound := range map[string]bool{"fe80::5054:ff:feaa:bb01": false, "fd00::1": true} {
+		p := peer{addr: netip.MustParseAddr(addr)}
+		x := &exchange{s: w.server, peer: p}
+		w.server.bind(x, identity{proof: boot.Proxy, attempt: 1}, w.plan)
+		w.attempts.set(w.plan, boot.Attempt{Number: 1, OpenedAt: w.clock.now(), BootAddr: p.addr, BootProof: boot.Proxy})
+		w.plan.Attempt = w.attempts.Current(w.plan) // as the object tells every replica
+		_, err := w.server.byBootAddr(p, errUnknown)
+		require.Equal(t, bound, err == nil, addr)
+	}
+}

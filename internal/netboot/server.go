@@ -67,9 +67,9 @@ type segment struct {
 
 // sighting is what is observed once.
 type sighting struct {
-	object  string
-	mac     boot.MAC
-	stage   boot.Stage
+	object string
+	mac    boot.MAC
+	stage  boot.Stage
 	// attempt is the one to come, present the one that there was.
 	attempt, present int64
 }

@@ -31,13 +31,15 @@ func Chain(base string) []byte {
 	}
 	var b bytes.Buffer
 	b.WriteString("#!ipxe\n" +
-		"set bo-query uuid=${uuid}&serial=${serial:uristring}&buildarch=${buildarch}&platform=${platform}\n" +
-		"set bo-query ${bo-query}&asset=${asset:uristring}&manufacturer=${manufacturer:uristring}&product=${product:uristring}\n")
+		"set bo-query uuid=${uuid}&buildarch=${buildarch}&platform=${platform}\n")
 	for i := range nics {
 		// The word || at the end makes the line succeed where there is no such
 		// interface: a script ends at the first line that fails.
 		fmt.Fprintf(&b, "isset ${net%d/mac} && set bo-query ${bo-query}&mac=${net%d/mac:hexhyp} ||\n", i, i)
 	}
+	// Older builds leave the separators of a query in a uristring as they are, so
+	// what a vendor wrote comes after what names the machine.
+	b.WriteString("set bo-query ${bo-query}&serial=${serial:uristring}&asset=${asset:uristring}&manufacturer=${manufacturer:uristring}&product=${product:uristring}\n")
 	// With --replace the script that comes takes the place of this one: how it
 	// ends is then not taken for a failed request.
 	b.WriteString("set bo-tries:int32 0\n:ask\nchain --replace " + l.Base + "/ipxe?${bo-query} ||\n" + retry("bo-tries", 30, 10, "ask") + leave)

@@ -54,7 +54,7 @@ func (s *site) said(t *testing.T) map[string]string {
 
 func (s *site) scrape(t *testing.T) string {
 	t.Helper()
-	a := (&site{t: s.t, boot: s.metrics}).get("127.0.0.1", "/metrics")
+	a := (&site{t: s.t, network: s.network, boot: s.metrics}).get("127.0.0.1", "/metrics")
 	require.NoError(t, a.err)
 	require.Equal(t, 200, a.code)
 	return string(a.body)

@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -32,6 +33,7 @@ import (
 	"github.com/boot-operator/boot-operator/test/cache"
 	"github.com/boot-operator/boot-operator/test/controlplane"
 	"github.com/boot-operator/boot-operator/test/demoimage"
+	"github.com/boot-operator/boot-operator/test/lab"
 	"github.com/boot-operator/boot-operator/test/registry"
 )
 
@@ -52,6 +54,9 @@ type site struct {
 	client    client.Client
 	namespace string
 	dir       string
+
+	// network is where the operator runs; nil is this host's own.
+	network *lab.Network
 
 	good    *registry.Server
 	plain   []string // registries that are spoken to over plain HTTP
@@ -175,7 +180,11 @@ func (s *site) start(args ...string) {
 	bin := s.build()
 	require.NoError(s.t, os.WriteFile(filepath.Join(s.dir, "ca.pem"), s.ca.Bytes(), 0o600))
 	s.boot, s.images, s.metrics = freePort(s.t), freePort(s.t), freePort(s.t)
-	cmd := exec.Command(bin, append([]string{
+	command := exec.Command
+	if s.network != nil {
+		command = s.network.Command
+	}
+	cmd := command(bin, append([]string{
 		"--kubeconfig=" + filepath.Join(s.dir, "kubeconfig"), "--namespace=" + s.namespace, "--claim-namespaces=" + s.namespace,
 		"--boot-server-address=" + s.boot, "--image-proxy-server-address=" + s.images, "--image-server-url=http://" + s.images + "/httpboot",
 		"--metrics-bind-address=" + s.metrics, "--health-probe-bind-address=0",
@@ -247,7 +256,7 @@ func (s *site) get(from, path string, headers ...string) answer {
 	for i := 0; i+1 < len(headers); i += 2 {
 		req.Header.Set(headers[i], headers[i+1])
 	}
-	transport := &http.Transport{DialContext: dialerOf(from).DialContext, DisableKeepAlives: true}
+	transport := &http.Transport{DialContext: s.dialFrom(from), DisableKeepAlives: true}
 	c := &http.Client{Transport: transport, Timeout: patience, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	resp, err := c.Do(req)
 	if err != nil {
@@ -256,6 +265,16 @@ func (s *site) get(from, path string, headers ...string) answer {
 	defer func() { _ = resp.Body.Close() }()
 	body, err := io.ReadAll(resp.Body)
 	return answer{code: resp.StatusCode, header: resp.Header, body: body, err: err}
+}
+
+// dialFrom connects from an address of the operator's network.
+func (s *site) dialFrom(from string) func(context.Context, string, string) (net.Conn, error) {
+	if s.network == nil {
+		return dialerOf(from).DialContext
+	}
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		return s.network.Dial(ctx, network, address, netip.MustParseAddr(from))
+	}
 }
 
 func dialerOf(from string) *net.Dialer {
