@@ -35,6 +35,9 @@ func TestDefaultsAreSafe(t *testing.T) {
 	require.False(t, s.trustClusterAddresses)
 	require.Empty(t, s.proxies)
 	require.Empty(t, s.dhcp)
+	require.Empty(t, s.netbootInterfaces, "nobody is offered anything by default")
+	require.False(t, s.netbootAnswerEveryone, "nor is anybody without a config")
+	require.Empty(t, s.relays)
 }
 
 func TestFlagsOfIroncoreUsersKeepTheirNames(t *testing.T) {

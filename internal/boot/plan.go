@@ -114,6 +114,9 @@ type Plan struct {
 	HasScript bool
 	// NotReady says why the plan cannot be served; empty when it can.
 	NotReady string
+	// Paused says that nothing of the plan may be served, its secrets included,
+	// which a plan that is only not ready may be. Such a plan is not ready either.
+	Paused bool
 	// Attempt is the boot attempt as the API object told it last.
 	Attempt Attempt
 }

@@ -111,6 +111,7 @@ func TestAClaimLearnsNoUUIDAndNoToken(t *testing.T) {
 		require.NotContains(t, string(a.body), "token", path)
 	}
 	require.Contains(t, script(t, addrC, base+"/ipxe/"+string(uuidA)), "/ignition/"+string(uuidA), "the control: it says the UUID itself")
+	require.Contains(t, script(t, addrC, base+"/ipxe/"+string(uuidA.Swapped())), "/ignition/"+string(uuidA), "in the other byte order")
 	require.Contains(t, script(t, addrA, base+"/ipxe/"+string(macA)), "/ignition/"+string(uuidA), "the control: it is proven")
 	require.Zero(t, w.secrets.calls)
 }

@@ -201,13 +201,17 @@ func (s *Server) deliverScript(x *exchange, b *booting) error {
 	if err != nil {
 		return err
 	}
+	rehearsal, err := s.rehearse(x, b, body)
+	if err != nil {
+		return err
+	}
 	sum := sha256.Sum256(body)
 	g := &gate{
 		s: s, x: x, plan: b.plan, id: b.id, stage: boot.StageIPXEScript, whole: true,
 		artifact: boot.Artifact{Digest: boot.Digest("sha256:" + hex.EncodeToString(sum[:])), Size: int64(len(body))},
 	}
 	if x.head() {
-		return s.headScript(x, b, g, body)
+		return s.headScript(x, g, rehearsal)
 	}
 	sent := false
 	began := false
@@ -306,16 +310,20 @@ func (s *Server) givesToken(b *booting) bool {
 	return s.issuer != nil && b.id.attempt != 0 && !p.HasScript && (p.HasIgnition || p.HasCloudInit)
 }
 
+// rehearse returns a script as long as the one that is delivered, with something
+// in the place of its token: one that cannot be written must show before the
+// delivery is committed.
+func (s *Server) rehearse(x *exchange, b *booting, bare []byte) ([]byte, error) {
+	if !s.givesToken(b) {
+		return bare, nil
+	}
+	return s.write(x, b, b.plan, strings.Repeat("-", len(x.token)))
+}
+
 // headScript answers a HEAD: as long as the GET, and without any effect.
-func (s *Server) headScript(x *exchange, b *booting, g *gate, body []byte) error {
+func (s *Server) headScript(x *exchange, g *gate, body []byte) error {
 	if err := g.peek(); err != nil {
 		return err
-	}
-	if s.givesToken(b) {
-		var err error
-		if body, err = s.write(x, b, b.plan, strings.Repeat("-", len(x.token))); err != nil {
-			return err
-		}
 	}
 	return s.sendScript(x, body)
 }

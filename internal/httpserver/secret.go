@@ -126,6 +126,9 @@ func hideRefusal(err error) error {
 // errNoAttempt: the machine is proven, and its attempt may be opened any moment.
 var errNoAttempt = fmt.Errorf("%w: no boot attempt is open yet", boot.ErrNotReady)
 
+// errPaused: another cluster may serve the machine now.
+var errPaused = fmt.Errorf("%w: the machine's config is paused", boot.ErrNotReady)
+
 // errVoid: the address proves nothing in this attempt any more.
 var errVoid = fmt.Errorf("address names several machines: %w", errRefused)
 
@@ -201,6 +204,9 @@ func (s *Server) admit(x *exchange, doc *document, id identity) (*boot.Plan, boo
 	plans := filter(id.plans, doc.has)
 	if len(plans) == 0 {
 		return nil, boot.Attempt{}, doc.missing
+	}
+	if plans = filter(plans, func(p *boot.Plan) bool { return !p.Paused }); len(plans) == 0 {
+		return nil, boot.Attempt{}, errPaused
 	}
 	current := func(_ context.Context, p *boot.Plan) (boot.Attempt, error) { return s.attempts.Current(p), nil }
 	plan, a, err := s.newest(x, id, plans, current)

@@ -3,11 +3,13 @@ package httpserver
 import (
 	"net/http"
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/boot-operator/boot-operator/internal/boot"
+	"github.com/boot-operator/boot-operator/internal/render"
 )
 
 func TestASecondAddressDoesNotGetTheOwnScriptOfAnAttempt(t *testing.T) {
@@ -54,4 +56,53 @@ func TestALinkLocalAddressIsNotBound(t *testing.T) {
 		_, err := w.server.byBootAddr(p, errUnknown)
 		require.Equal(t, bound, err == nil, addr)
 	}
+}
+
+// A script that fits without its token, and not with it, is no delivery.
+func TestAScriptThatHasNoRoomForItsTokenSpendsNothing(t *testing.T) {
+	w := newWorld(t, ipxe, macOnly)
+	w.plan.Policy = boot.Once
+	base := w.bootServer()
+	w.plan.Foreign = map[boot.Role]string{}
+	fits := func(n int, token string) bool {
+		w.plan.Foreign[boot.RoleSquashfs] = "http://h/" + strings.Repeat("s", n)
+		_, err := w.server.scripts.Script(w.plan, render.Links{Base: base, SecretToken: token})
+		return err == nil
+	}
+	n := 1
+	for fits(n+1, "") {
+		n++
+	}
+	require.True(t, fits(n, ""))
+	url := base + "/ipxe/t/" + w.mint(w.plan, 1, boot.AudienceBoot, boot.Proxy, netip.Addr{})
+	a := ask(t, addrB, http.MethodGet, url)
+	require.Equal(t, 503, a.StatusCode, string(a.body))
+	commits, _, begins := w.attempts.count()
+	require.Zero(t, commits, "the one delivery was spent on nothing")
+	require.Zero(t, begins)
+	require.True(t, fits(n-90, strings.Repeat("-", 80)))
+	require.Contains(t, script(t, addrB, url), "?token=")
+}
+
+// A config that is paused may be moving: another cluster serves its machine.
+func TestAPausedConfigServesNoSecretAndOpensNothing(t *testing.T) {
+	w := newWorld(t, withTokens)
+	base := w.bootServer()
+	secret := "?token=" + w.mint(w.plan, 1, boot.AudienceSecret, boot.Proxy, netip.Addr{})
+	w.plan.Paused = true
+	for _, path := range []string{"/ignition", "/ignition/" + string(uuidA), "/ignition" + secret} {
+		a := get(t, base+path)
+		require.Equal(t, 503, a.StatusCode, path)
+		require.Equal(t, "5", a.Header.Get("Retry-After"))
+	}
+	w.plan.MinimumProof = boot.Claimed
+	w.attempts.set(w.plan, boot.Attempt{})
+	require.Equal(t, 503, ask(t, addrC, http.MethodGet, base+"/ignition/"+string(uuidA)).StatusCode)
+	_, refreshes, begins := w.attempts.count()
+	require.Zero(t, begins, "a claim opened an attempt of a paused config")
+	require.Zero(t, refreshes)
+	require.Zero(t, w.secrets.calls)
+
+	w.plan.Paused = false
+	require.Equal(t, 200, ask(t, addrC, http.MethodGet, base+"/ignition/"+string(uuidA)).StatusCode, "the control")
 }

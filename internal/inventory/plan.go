@@ -31,6 +31,7 @@ func (i *Inventory) plan(cfg v1alpha1.Config) *boot.Plan {
 		HasCloudInit: cloud,
 		Attempt:      claim.Attempt(cfg),
 		NotReady:     notReady(cfg),
+		Paused:       paused(cfg),
 	}
 	for _, err := range []error{identity, named, proof} {
 		if p.NotReady == "" && err != nil {
@@ -114,10 +115,15 @@ func repository(reference string) string {
 	return reference
 }
 
+func paused(cfg v1alpha1.Config) bool {
+	_, ok := cfg.GetAnnotations()[v1alpha1.PausedAnnotation]
+	return ok
+}
+
 // notReady says why the annotations or the status do not allow to serve the
 // plan; empty when they do.
 func notReady(cfg v1alpha1.Config) string {
-	if _, ok := cfg.GetAnnotations()[v1alpha1.PausedAnnotation]; ok {
+	if paused(cfg) {
 		return "paused by the annotation " + v1alpha1.PausedAnnotation
 	}
 	ready := meta.FindStatusCondition(cfg.ConfigStatus().Conditions, v1alpha1.ConditionReady)

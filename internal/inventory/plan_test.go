@@ -177,9 +177,12 @@ func TestAPausedConfigKeepsItsMachineAndServesNothing(t *testing.T) {
 	younger := httpConfig("younger", 1, claiming(uuidA), withDigest(digestB))
 	i := filled(Options{}, paused, younger)
 	require.Equal(t, "HTTPBootConfig paused", lookup(t, i, uuidA))
+	plans, err := i.ByUUID(uuidA)
+	require.NoError(t, err)
+	require.True(t, plans[0].Paused)
 	_, lost := i.Conflict(younger)
 	require.True(t, lost)
-	_, err := i.PublicArtifact(digestA)
+	_, err = i.PublicArtifact(digestA)
 	require.ErrorIs(t, err, boot.ErrNotFound)
 	require.Contains(t, i.Digests(), digestA, "its blobs stay in the store")
 }

@@ -58,9 +58,10 @@ func TestMalformedPacketsStopNobody(t *testing.T) {
 	l.AddAddress(s.network.Addr(10))
 	token := l.requireOffer(1)
 
-	for i, payload := range badDHCP(l.discover(0xbad)) {
-		port := []uint16{67, 4011}[i%2]
-		l.Send(l.udp(netip.MustParseAddrPort("0.0.0.0:68"), netip.AddrPortFrom(netip.AddrFrom4([4]byte{255, 255, 255, 255}), port), payload))
+	for _, payload := range badDHCP(l.discover(0xbad)) {
+		for _, to := range []string{"255.255.255.255:67", "255.255.255.255:4011"} {
+			l.Send(l.udp(netip.MustParseAddrPort("0.0.0.0:68"), netip.MustParseAddrPort(to), payload))
+		}
 	}
 	for _, frame := range badFrames(l.udp(netip.MustParseAddrPort("0.0.0.0:68"), netip.MustParseAddrPort("255.255.255.255:67"), l.discover(0xbad).ToBytes())) {
 		l.Send(frame)
@@ -71,9 +72,13 @@ func TestMalformedPacketsStopNobody(t *testing.T) {
 	}
 	l.requireFile("snponly.efi", program)
 	l.requireOffer(3)
-	require.Contains(t, s.log.String(), "netbooted", "the control: offers are in the log")
+	said := s.said(t)
+	require.Contains(t, said["log"], "netbooted", "the control: offers are in the log")
+	for _, series := range []string{`refusals_total{[^}]*"malformed"} [0-9]{2}`, `refusals_total{[^}]*"relay"}`, `transfers_total{[^}]*"not-found"}`, `transfers_total{[^}]*"read-only"}`} {
+		require.Regexp(t, "boot_operator_netboot_"+series, said["metrics"])
+	}
 	l.requireNothingLeaked()
-	for where, text := range s.said(t) {
+	for where, text := range said {
 		require.Empty(t, tokenPattern.FindString(text), where)
 	}
 	require.Equal(t, 404, s.get(stranger, "/httpboot").code, "the other servers are there too")
@@ -220,7 +225,7 @@ func badFrames(good lab.Frame) []lab.Frame {
 // badTFTP are requests to port 69.
 var badTFTP = []string{
 	"", "\x00", "\x00\x01", "\x00\x01\x00", "\x00\x01\x00\x00", "\x00\x01snponly.efi", "\x00\x01snponly.efi\x00", "\x00\x01snponly.efi\x00octet", "\x00\x01snponly.efi\x00mail\x00",
-	"\x00\x01../../etc/passwd\x00octet\x00", "\x00\x01/etc/passwd\x00octet\x00", `` + "\x00\x01..\\..\\etc\\passwd\x00octet\x00", "\x00\x01" + strings.Repeat("../", 400) + "etc/passwd\x00octet\x00",
+	"\x00\x01../../etc/passwd\x00octet\x00", "\x00\x01/etc/passwd\x00octet\x00", "\x00\x01..\\..\\etc\\passwd\x00octet\x00", "\x00\x01" + strings.Repeat("../", 400) + "etc/passwd\x00octet\x00",
 	"\x00\x01snponly.efi/../../../../etc/passwd\x00octet\x00", "\x00\x01%2e%2e/etc/passwd\x00octet\x00", "\x00\x01" + strings.Repeat("A", 1400), "\x00\x01\xff\xfe\n\x00octet\x00",
 	"\x00\x01snponly.efi\x00octet\x00blksize\x0065464\x00", "\x00\x01snponly.efi\x00octet\x00blksize\x0065465\x00tsize\x000\x00", "\x00\x01snponly.efi\x00octet\x00blksize\x000\x00",
 	"\x00\x01snponly.efi\x00octet\x00blksize\x00-1\x00tsize\x00-1\x00timeout\x00255\x00windowsize\x0065535\x00", "\x00\x01snponly.efi\x00octet\x00blksize\x00",

@@ -194,6 +194,7 @@ func (s *site) start(args ...string) {
 		"--resolve-interval=10s", "--drain-timeout=20s", "--zap-devel", "--zap-log-level=9",
 	}, args...)...)
 	cmd.Stdout, cmd.Stderr = s.log, s.log
+	cmd.Dir = s.t.TempDir() // nothing is found because it lies where the operator was started
 	cmd.Env = append(os.Environ(), "HTTP_PROXY=", "HTTPS_PROXY=", "http_proxy=", "https_proxy=", "ALL_PROXY=", "all_proxy=", "NO_PROXY=*")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	require.NoError(s.t, cmd.Start())

@@ -53,6 +53,8 @@ func (r *reconciler) provable(cfg v1alpha1.Config, machine boot.Machine) error {
 		return phase.Terminal(v1alpha1.ReasonNoPathNamesThisMachine, errors.New("bootPolicy Once counts what is delivered to the proven machine, and nothing proves it: add an IP address to spec.networkIdentifiers, or set spec.bootPolicy to Always"))
 	case minimum == boot.Claimed:
 		return phase.Done(v1alpha1.ReasonIdentifiedByClaim, "minimumProof is Claimed: whoever says this machine's UUID or MAC address gets what it gets, secrets too").Warn()
+	case best >= minimum && minimum > boot.Proxy && asksWithoutToken(cfg):
+		return phase.Done(v1alpha1.ReasonIdentifiable, "%s; but a UKI asks for its Ignition by its address alone, which proves Proxy at most, and minimumProof %s refuses that: set it to Proxy, or use an IPXEBootConfig, whose script has a token in it", known, minimum).Warn()
 	case best >= minimum:
 		return phase.Done(v1alpha1.ReasonIdentifiable, "%s", known)
 	}
@@ -81,6 +83,13 @@ func (r *reconciler) bestProof(machine boot.Machine) (boot.Proof, string) {
 // and counted for nobody.
 func countsDeliveries(cfg v1alpha1.Config) bool {
 	return cfg.Kind() == v1alpha1.KindHTTPBootConfig && cfg.Common().BootPolicy == v1alpha1.BootPolicyOnce
+}
+
+// asksWithoutToken says whether the machine asks for a document that no URL with a
+// token leads to: the command line of a UKI was made when its image was.
+func asksWithoutToken(cfg v1alpha1.Config) bool {
+	ref := cfg.Common().IgnitionSecretRef
+	return cfg.Kind() == v1alpha1.KindHTTPBootConfig && ref != nil && ref.Name != ""
 }
 
 // noPath says how to fix a config whose machine cannot prove enough.

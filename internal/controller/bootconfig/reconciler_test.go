@@ -169,6 +169,7 @@ func TestBadInput(t *testing.T) {
 		{"registry not allowed", nil, fails(artifact.ErrNotAllowed), artifacts, v1alpha1.ReasonRegistryNotAllowed, imageTag, failed},
 		{"no such image", nil, fails(artifact.ErrNotFound), artifacts, v1alpha1.ReasonImageNotFound, imageTag, pending},
 		{"other architecture", nil, fails(artifact.ErrNoPlatform), artifacts, v1alpha1.ReasonNoPlatform, "amd64", failed},
+		{"the config's own architecture", func(c *v1alpha1.HTTPBootConfig) { c.Spec.Architecture = "arm64" }, fails(artifact.ErrNoPlatform), artifacts, v1alpha1.ReasonNoPlatform, "for arm64", failed},
 		{"no UKI", nil, func(f *fixture) {
 			f.store.images[imageTag] = artifact.Image{Source: "registry.example.com/os/image@sha256:1"}
 		}, artifacts, v1alpha1.ReasonNoArtifact, "has no UKI", failed},
