@@ -8,8 +8,9 @@ import (
 )
 
 // leave is the end of every script: the next boot device. UEFI goes on to its
-// next boot entry only when iPXE ends with an error; a plain exit opens its menu.
-const leave = "iseq ${platform} pcbios && exit 0 || exit 1\n"
+// next boot entry only when iPXE ends with an error, and a plain exit opens its
+// menu; a BIOS goes on either way.
+const leave = "exit 1\n"
 
 // nics is how many network interfaces a machine names itself by.
 const nics = 8

@@ -34,8 +34,6 @@ func TestIPXEInANICBootsWithThePrintedDnsmasqConfiguration(t *testing.T) {
 	machine := s.network.Addr(57)
 	m := s.network.Machine(t, lab.MachineOptions{UUID: uuid, Boot: lab.UEFIIPXE, MoreMACs: []string{"52:54:00:77:ff:01"}})
 	s.start("a", "--plain-http-registries="+registry.host, "--ipxe-service-url="+s.url(""))
-	// The config lists the second NIC only by its MAC; the first one has the cable
-	// and the address.
 	config := ipxeMachine("m", image, machine.String(), m.MAC())
 	config.Spec.KernelArguments = []string{"lab.argument=passed-on"}
 	s.create(s.ignition("m", ignitionFile("by-boot.ipxe")), config)

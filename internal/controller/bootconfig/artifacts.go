@@ -80,11 +80,11 @@ func (r *reconciler) bootIPXE(ctx context.Context, cfg *v1alpha1.IPXEBootConfig)
 // The error tells all that is wrong, with the reason of what comes first.
 func renderable(cfg *v1alpha1.IPXEBootConfig) error {
 	var reason string
-	var wrong []error
+	var wrong []string
 	add := func(r, field string, err error) {
 		if err != nil {
 			reason = cmp.Or(reason, r)
-			wrong = append(wrong, fmt.Errorf("%s%w", field, err))
+			wrong = append(wrong, field+err.Error())
 		}
 	}
 	add(v1alpha1.ReasonArgumentInvalid, "spec.", render.CheckArguments(cfg.Spec.KernelArguments))
@@ -99,7 +99,7 @@ func renderable(cfg *v1alpha1.IPXEBootConfig) error {
 	if len(wrong) == 0 {
 		return nil
 	}
-	return phase.Terminal(reason, errors.Join(wrong...))
+	return phase.Terminal(reason, errors.New(strings.Join(wrong, "; ")))
 }
 
 func hasScript(s *corev1.Secret) error {
