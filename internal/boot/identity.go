@@ -88,11 +88,16 @@ func ParseMAC(s string) (MAC, error) {
 	if b[0]&1 != 0 || [6]byte(b) == [6]byte{} {
 		return "", fmt.Errorf("%w: %q is a multicast or zero MAC address and names no machine", ErrInvalid, clip(s))
 	}
-	parts := make([]string, len(b))
-	for i := range b {
-		parts[i] = hex.EncodeToString(b[i : i+1])
+	return formatMAC([6]byte(b)), nil
+}
+
+func formatMAC(b [6]byte) MAC {
+	const digits = "0123456789abcdef"
+	text := []byte("00:00:00:00:00:00")
+	for i, v := range b {
+		text[3*i], text[3*i+1] = digits[v>>4], digits[v&15]
 	}
-	return MAC(strings.Join(parts, ":")), nil
+	return MAC(text)
 }
 
 // macDigits strips the separators of the notations that ParseMAC knows.

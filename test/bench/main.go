@@ -38,13 +38,22 @@ func main() {
 		}
 		return
 	}
-	if err := run(ctx); err != nil {
+	if err := run(ctx, os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context) error {
+// figures are what is measured, by the names that select them.
+var figures = []struct {
+	name    string
+	measure func(ctx context.Context, binary, dir string) error
+}{
+	{"throughput", throughput}, {"requests", requests}, {"scripts", scripts}, {"offers", offers}, {"cold-blob", coldBlob},
+}
+
+// run measures what is wanted; all where nothing is named.
+func run(ctx context.Context, wanted []string) error {
 	dir, err := os.MkdirTemp("", "boot-operator-bench-")
 	if err != nil {
 		return err
@@ -60,12 +69,15 @@ func run(ctx context.Context) error {
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("building the operator: %w\n%s", err, out)
 	}
-	for _, figure := range []func(context.Context, string, string) error{throughput, requests, scripts, offers, coldBlob} {
+	for _, f := range figures {
+		if len(wanted) > 0 && !slices.Contains(wanted, f.name) {
+			continue
+		}
 		work, err := os.MkdirTemp(dir, "")
 		if err != nil {
 			return err
 		}
-		if err := figure(ctx, binary, work); err != nil {
+		if err := f.measure(ctx, binary, work); err != nil {
 			return err
 		}
 	}
