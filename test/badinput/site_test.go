@@ -17,7 +17,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -35,6 +34,7 @@ import (
 	"github.com/boot-operator/boot-operator/test/demoimage"
 	"github.com/boot-operator/boot-operator/test/lab"
 	"github.com/boot-operator/boot-operator/test/registry"
+	"github.com/boot-operator/boot-operator/test/transcript"
 )
 
 func TestMain(m *testing.M) { controlplane.Main(m) }
@@ -67,7 +67,7 @@ type site struct {
 	names   int
 
 	boot, images, metrics string // host:port
-	log                   *logBuffer
+	log                   *transcript.Transcript
 	process               *os.Process
 	ended                 chan error // one value
 }
@@ -80,7 +80,7 @@ func newSite(t *testing.T) *site {
 	require.NoError(t, v1alpha1.AddToScheme(scheme))
 	c, err := client.New(plane.Config, client.Options{Scheme: scheme})
 	require.NoError(t, err)
-	s := &site{t: t, client: c, namespace: controlplane.Namespace(t, plane.Config), dir: t.TempDir(), log: &logBuffer{}}
+	s := &site{t: t, client: c, namespace: controlplane.Namespace(t, plane.Config), dir: t.TempDir(), log: &transcript.Transcript{}}
 	require.NoError(t, os.WriteFile(filepath.Join(s.dir, "kubeconfig"), plane.Kubeconfig, 0o600))
 	s.good = s.serve("127.0.0.1", registry.Options{})
 	s.secret("ign", map[string]string{"ignition": goodIgnition})
@@ -333,21 +333,4 @@ func (s *site) event(t *testing.T, name, reason, kind string) {
 		}
 		return false
 	}, patience, 100*time.Millisecond, "no %s event %s about %s", kind, reason, name)
-}
-
-type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }

@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -22,6 +21,7 @@ import (
 	"github.com/boot-operator/boot-operator/internal/boot"
 	"github.com/boot-operator/boot-operator/internal/dhcprecipe"
 	"github.com/boot-operator/boot-operator/test/lab"
+	"github.com/boot-operator/boot-operator/test/transcript"
 )
 
 // What the recipes are printed for: the lab's network, and the boot server in it.
@@ -50,7 +50,7 @@ func mac(s string) net.HardwareAddr {
 type site struct {
 	t       *testing.T
 	network *lab.Network
-	log     *lockedBuffer
+	log     *transcript.Transcript
 	nics    int
 }
 
@@ -79,7 +79,7 @@ func recipe(t *testing.T, format dhcprecipe.Format, families ...int) string {
 // newSite makes the network; the server's address is on the bridge.
 func newSite(t *testing.T) *site {
 	t.Helper()
-	s := &site{t: t, network: lab.NewNetwork(t, lab.NetworkOptions{}), log: &lockedBuffer{}}
+	s := &site{t: t, network: lab.NewNetwork(t, lab.NetworkOptions{}), log: &transcript.Transcript{}}
 	s.network.AddAddress(server6.Host)
 	return s
 }
@@ -189,22 +189,4 @@ func (s *site) inside(fn func() error) error {
 		result <- err
 	}()
 	return <-result
-}
-
-// lockedBuffer may be read while a process writes to it.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }

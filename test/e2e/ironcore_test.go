@@ -3,9 +3,6 @@ package e2e
 import (
 	"context"
 	"net/netip"
-	"os/exec"
-	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -16,18 +13,16 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 
 	"github.com/boot-operator/boot-operator/api/v1alpha1"
+	"github.com/boot-operator/boot-operator/test/controlplane"
 	"github.com/boot-operator/boot-operator/test/lab"
 )
 
 // installMetal installs metal-operator's own CRDs, of the module that go.mod names.
 func (s *site) installMetal() {
 	s.t.Helper()
-	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/ironcore-dev/metal-operator").Output()
+	crds, err := controlplane.MetalCRDs()
 	require.NoError(s.t, err)
-	bases := filepath.Join(strings.TrimSpace(string(out)), "config", "crd", "bases")
-	_, err = envtest.InstallCRDs(s.config, envtest.CRDInstallOptions{ErrorIfPathMissing: true, Paths: []string{
-		filepath.Join(bases, "metal.ironcore.dev_servers.yaml"), filepath.Join(bases, "metal.ironcore.dev_serverbootconfigurations.yaml"),
-	}})
+	_, err = envtest.InstallCRDs(s.config, crds)
 	require.NoError(s.t, err)
 	require.NoError(s.t, metalv1alpha1.AddToScheme(s.client.Scheme()))
 }

@@ -33,6 +33,7 @@ import (
 	"github.com/boot-operator/boot-operator/test/cache"
 	"github.com/boot-operator/boot-operator/test/controlplane"
 	"github.com/boot-operator/boot-operator/test/lab"
+	"github.com/boot-operator/boot-operator/test/transcript"
 )
 
 // site is a rack: a network with machines, an API server that can be cut off,
@@ -90,7 +91,7 @@ func (s *site) kubeconfig() string {
 type operator struct {
 	t    *testing.T
 	cmd  *exec.Cmd
-	log  *logBuffer
+	log  *transcript.Transcript
 	done chan struct{}
 	name string
 }
@@ -138,7 +139,7 @@ func (s *site) start(name string, args ...string) *operator {
 		"--artifact-dir=" + filepath.Join(s.dir, name), "--metrics-bind-address=0", "--health-probe-bind-address=0", "--image-proxy-server-address=0",
 		"--allowed-registries=*", "--zap-devel", "--resolve-interval=10s", "--drain-timeout=5s",
 	}, args...)
-	op := &operator{t: s.t, log: &logBuffer{}, done: make(chan struct{}), name: name}
+	op := &operator{t: s.t, log: &transcript.Transcript{}, done: make(chan struct{}), name: name}
 	op.cmd = s.network.Command(filepath.Join(bin, "boot-operator"), args...)
 	op.cmd.Stdout, op.cmd.Stderr = op.log, op.log
 	op.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -147,7 +148,7 @@ func (s *site) start(name string, args ...string) *operator {
 	s.t.Cleanup(func() {
 		op.kill()
 		if s.t.Failed() {
-			s.t.Logf("log of operator %s:\n%s", name, op.log.tail(12000))
+			s.t.Logf("log of operator %s:\n%s", name, tail(op.log, 12000))
 		}
 	})
 	return op
@@ -168,25 +169,9 @@ func (o *operator) running() bool {
 	}
 }
 
-type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
-func (l *logBuffer) tail(n int) string {
-	s := l.String()
+// tail is the end of what a process said.
+func tail(t *transcript.Transcript, n int) string {
+	s := t.String()
 	return s[max(0, len(s)-n):]
 }
 

@@ -6,12 +6,14 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/boot-operator/boot-operator/test/transcript"
 )
 
 // Daemon is a program that serves a Network until the test ends.
 type Daemon struct {
 	name    string
-	log     *lockedBuffer
+	log     *transcript.Transcript
 	process *process
 }
 
@@ -31,7 +33,7 @@ func (n *Network) RunDHCP(name string, args ...string) *Daemon {
 	cmd := n.Command(name, args...)
 	directory := n.t.TempDir()
 	cmd.Env = append(os.Environ(), "KEA_PIDFILE_DIR="+directory, "KEA_LOCKFILE_DIR="+directory)
-	d := &Daemon{name: name, log: &lockedBuffer{}}
+	d := &Daemon{name: name, log: &transcript.Transcript{}}
 	cmd.Stdout, cmd.Stderr = d.log, d.log
 	p, err := startProcess(cmd, time.Hour, func() {})
 	if err != nil {

@@ -1,14 +1,12 @@
 package lab
 
 import (
-	"bytes"
 	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 )
 
 // DHCPOptions describe a DHCP server. It leases 10.77.n.50 to 10.77.n.99 for an
@@ -175,22 +173,4 @@ func (s *DHCPServer) Lease(mac string) (netip.Addr, bool) {
 		return netip.Addr{}, false
 	}
 	return leases[i].Address, true
-}
-
-// lockedBuffer may be read while a process writes to it.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }

@@ -55,14 +55,11 @@ func newCluster(t *testing.T) cluster {
 // installMetal installs metal-operator's own CRDs, of which documents show objects.
 func installMetal(t *testing.T, config *rest.Config) {
 	t.Helper()
-	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/ironcore-dev/metal-operator").Output()
-	if err != nil {
-		t.Fatalf("finding metal-operator's module: %v", err)
+	crds, err := controlplane.MetalCRDs()
+	if err == nil {
+		_, err = envtest.InstallCRDs(config, crds)
 	}
-	bases := filepath.Join(strings.TrimSpace(string(out)), "config", "crd", "bases")
-	if _, err := envtest.InstallCRDs(config, envtest.CRDInstallOptions{ErrorIfPathMissing: true, Paths: []string{
-		filepath.Join(bases, "metal.ironcore.dev_servers.yaml"), filepath.Join(bases, "metal.ironcore.dev_serverbootconfigurations.yaml"),
-	}}); err != nil {
+	if err != nil {
 		t.Fatalf("installing metal-operator's CRDs: %v", err)
 	}
 }

@@ -13,7 +13,6 @@ import (
 	"regexp"
 	"runtime"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -22,6 +21,7 @@ import (
 
 	"github.com/boot-operator/boot-operator/internal/uki"
 	"github.com/boot-operator/boot-operator/test/lab"
+	"github.com/boot-operator/boot-operator/test/transcript"
 )
 
 const (
@@ -201,7 +201,7 @@ func TestREADMEShowsWhatIsPrinted(t *testing.T) {
 type running struct {
 	cmd    *exec.Cmd
 	dir    string
-	output *transcript
+	output *transcript.Transcript
 	ended  chan error
 }
 
@@ -212,7 +212,7 @@ func start(t *testing.T, dir string, command ...string) *running {
 
 func launch(t *testing.T, dir string, env []string, command ...string) *running {
 	t.Helper()
-	r := &running{dir: dir, output: &transcript{}, ended: make(chan error, 1)}
+	r := &running{dir: dir, output: &transcript.Transcript{}, ended: make(chan error, 1)}
 	r.cmd = exec.Command(command[0], command[1:]...)
 	r.cmd.Env = env
 	r.cmd.Stdout, r.cmd.Stderr = r.output, r.output
@@ -260,24 +260,6 @@ func (r *running) wait(t *testing.T) error {
 		t.Fatal("it does not end")
 		return nil
 	}
-}
-
-// transcript is what a process says.
-type transcript struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (o *transcript) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.Write(p)
-}
-
-func (o *transcript) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.String()
 }
 
 // build builds the command.

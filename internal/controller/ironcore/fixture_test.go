@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -60,13 +58,10 @@ const (
 // metalCRDs is where metal-operator's own CRDs are.
 func metalCRDs(t *testing.T) envtest.CRDInstallOptions {
 	t.Helper()
-	out, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", "github.com/ironcore-dev/metal-operator").Output()
+	options, err := controlplane.MetalCRDs()
 	require.NoError(t, err)
-	dir := filepath.Join(strings.TrimSpace(string(out)), "config/crd/bases")
-	return envtest.CRDInstallOptions{
-		Paths:              []string{filepath.Join(dir, "metal.ironcore.dev_servers.yaml"), filepath.Join(dir, "metal.ironcore.dev_serverbootconfigurations.yaml")},
-		ErrorIfPathMissing: true, MaxTime: deadline,
-	}
+	options.MaxTime = deadline
+	return options
 }
 
 type fixture struct {
