@@ -16,19 +16,20 @@ const (
 	bootStall             = 248
 	runtimeResetSystem    = 104
 
+	resetCold     = 0         // EfiResetCold
 	resetShutdown = 2         // EfiResetShutdown
 	pause         = 1_000_000 // microseconds
 )
 
 type machine struct {
 	coff uint16
-	code func() []byte
+	code func(reset uint32) []byte
 }
 
 // machines holds, by architecture, code for
 //
 //	ConOut->OutputString(ConOut, message); Stall(pause);
-//	ResetSystem(EfiResetShutdown, EFI_SUCCESS, 0, NULL); return EFI_SUCCESS
+//	ResetSystem(reset, EFI_SUCCESS, 0, NULL); return EFI_SUCCESS
 //
 // which is called at codeAddress with (ImageHandle, SystemTable).
 var machines = map[string]machine{
@@ -38,7 +39,7 @@ var machines = map[string]machine{
 
 // amd64Code follows Microsoft's calling convention: arguments in rcx, rdx, r8
 // and r9, 32 bytes of shadow space, rsp aligned to 16 at each call.
-func amd64Code() []byte {
+func amd64Code(reset uint32) []byte {
 	load := slices.Concat(
 		[]byte{0x53},                            // push rbx
 		[]byte{0x48, 0x83, 0xec, 0x20},          // sub rsp, 32
@@ -54,7 +55,7 @@ func amd64Code() []byte {
 		binary.LittleEndian.AppendUint32([]byte{0xb9}, pause),           // mov ecx, pause
 		binary.LittleEndian.AppendUint32([]byte{0xff, 0x90}, bootStall), // call [rax+Stall]
 		[]byte{0x48, 0x8b, 0x43, systemRuntimeServices},                 // mov rax, [rbx+RuntimeServices]
-		binary.LittleEndian.AppendUint32([]byte{0xb9}, resetShutdown),   // mov ecx, EfiResetShutdown
+		binary.LittleEndian.AppendUint32([]byte{0xb9}, reset),           // mov ecx, reset
 		[]byte{0x31, 0xd2},                     // xor edx, edx
 		[]byte{0x45, 0x31, 0xc0},               // xor r8d, r8d
 		[]byte{0x45, 0x31, 0xc9},               // xor r9d, r9d
@@ -68,7 +69,7 @@ func amd64Code() []byte {
 
 // arm64Code follows the AArch64 procedure call standard: arguments in x0 to
 // x3; x19 outlives a call.
-func arm64Code() []byte {
+func arm64Code(reset uint32) []byte {
 	code := []uint32{
 		0xa9be7bfd,                              // stp x29, x30, [sp, #-32]!
 		0xf9000bf3,                              // str x19, [sp, #16]
@@ -82,7 +83,7 @@ func arm64Code() []byte {
 		arm64Load(8, 19, systemBootServices),    // ldr x8, [x19, #BootServices]
 		arm64Load(8, 8, bootStall),              // ldr x8, [x8, #Stall]
 		0xd63f0100,                              // blr x8
-		arm64Move(0, resetShutdown),             // mov x0, #EfiResetShutdown
+		arm64Move(0, reset),                     // mov x0, #reset
 		arm64Move(1, 0),                         // mov x1, #0
 		arm64Move(2, 0),                         // mov x2, #0
 		arm64Move(3, 0),                         // mov x3, #0

@@ -27,11 +27,21 @@ const (
 // message's newlines become CR LF; what UCS-2 cannot say comes out as the
 // firmware likes.
 func Greeting(architecture, message string) ([]byte, error) {
+	return assemble(architecture, message, resetShutdown)
+}
+
+// Rebooting is Greeting for an application that resets the machine instead of
+// switching it off.
+func Rebooting(architecture, message string) ([]byte, error) {
+	return assemble(architecture, message, resetCold)
+}
+
+func assemble(architecture, message string, reset uint32) ([]byte, error) {
 	m, ok := machines[architecture]
 	if !ok {
 		return nil, fmt.Errorf("no machine code for architecture %q: there is some for amd64 and arm64", architecture)
 	}
-	return uki.Assemble(stub(m.coff, m.code()), uki.Section{Name: ".rdata", Data: ucs2(message)})
+	return uki.Assemble(stub(m.coff, m.code(reset)), uki.Section{Name: ".rdata", Data: ucs2(message)})
 }
 
 // Padded is Greeting grown to size bytes, rounded up to 4 KiB: for a test that

@@ -1,20 +1,25 @@
 package lab
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/boot-operator/boot-operator/internal/qemu"
 	"github.com/boot-operator/boot-operator/test/transcript"
 )
+
+// daemonLife is after how long a program that serves a network is ended.
+const daemonLife = time.Hour
 
 // Daemon is a program that serves a Network until the test ends.
 type Daemon struct {
 	name    string
 	log     *transcript.Transcript
-	process *process
+	process *qemu.Process
 }
 
 // dhcpPorts are those of servers, as /proc/<pid>/net/udp has them, by its name.
@@ -30,12 +35,14 @@ func (n *Network) RunDHCP(name string, args ...string) *Daemon {
 	if n.listensDHCP() {
 		n.t.Fatalf("starting %s: another DHCP server listens in the network", name)
 	}
-	cmd := n.Command(name, args...)
+	ctx, cancel := context.WithTimeout(context.Background(), daemonLife)
+	n.t.Cleanup(cancel)
+	cmd := n.CommandContext(ctx, name, args...)
 	directory := n.t.TempDir()
 	cmd.Env = append(os.Environ(), "KEA_PIDFILE_DIR="+directory, "KEA_LOCKFILE_DIR="+directory)
 	d := &Daemon{name: name, log: &transcript.Transcript{}}
 	cmd.Stdout, cmd.Stderr = d.log, d.log
-	p, err := startProcess(cmd, time.Hour, func() {})
+	p, err := qemu.StartProcess(cmd, nil)
 	if err != nil {
 		n.t.Fatalf("starting %s: %v", name, err)
 	}
@@ -73,8 +80,8 @@ func (d *Daemon) ready(listens func() bool, timeout time.Duration) error {
 	deadline := time.Now().Add(timeout)
 	for !listens() {
 		select {
-		case <-d.process.done:
-			return fmt.Errorf("it ended: %w", d.process.err)
+		case <-d.process.Done():
+			return fmt.Errorf("it ended: %w", d.process.Err())
 		case <-time.After(20 * time.Millisecond):
 		}
 		if time.Now().After(deadline) {
@@ -92,7 +99,7 @@ func (d *Daemon) report(t testing.TB) {
 }
 
 // Stop ends the program.
-func (d *Daemon) Stop() { d.process.kill() }
+func (d *Daemon) Stop() { d.process.Kill() }
 
 // Log returns what the program said so far.
 func (d *Daemon) Log() string { return d.log.String() }

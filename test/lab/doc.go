@@ -1,9 +1,8 @@
-// Package lab is a machine as a Go type: QEMU with OVMF, AAVMF or SeaBIOS, which
-// boots by UEFI HTTP, PXE or iPXE, in a network namespace with a DHCP server and
-// third parties or, unprivileged, on QEMU's user networking; its serial console
-// driven with go-expect; and a small operating system, booted as a UKI or as
-// kernel and initrd, in which Debian's real Ignition fetches and applies its
-// config.
+// Package lab is what a machine of internal/qemu boots in and from: a network
+// namespace with a DHCP server and third parties or, unprivileged, QEMU's user
+// networking; its serial console driven with go-expect; and a small operating
+// system, booted as a UKI or as kernel and initrd, in which Debian's real Ignition
+// fetches and applies its config.
 //
 // A test calls NewNetwork, Network.DHCP, Network.Machine and OS: these skip the
 // test where something is not installed (and fail it when CI=true), fail it when

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/boot-operator/boot-operator/internal/qemu"
 )
 
 // tailLines is how much of a failed test's consoles and logs is shown.
@@ -138,7 +140,7 @@ func (m *Machine) Send(text string) {
 // machine must be off.
 func (m *Machine) BootNext(url string) {
 	m.t.Helper()
-	if err := m.VM.SetBootNext(url); err != nil {
+	if err := m.VM.SetBootNext(qemu.Target{Kind: qemu.HTTP, URL: url}); err != nil {
 		m.t.Fatalf("setting BootNext of %s: %v", m.Name(), err)
 	}
 }

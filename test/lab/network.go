@@ -120,10 +120,11 @@ func (n *Network) AddAddress(address netip.Addr) {
 
 // Command returns a command that runs inside the network.
 func (n *Network) Command(name string, args ...string) *exec.Cmd {
-	return n.command(context.Background(), name, args...)
+	return n.CommandContext(context.Background(), name, args...)
 }
 
-func (n *Network) command(ctx context.Context, name string, args ...string) *exec.Cmd {
+// CommandContext is Command for one that is killed when ctx ends.
+func (n *Network) CommandContext(ctx context.Context, name string, args ...string) *exec.Cmd {
 	return exec.CommandContext(ctx, "ip", append([]string{"netns", "exec", n.name, name}, args...)...)
 }
 
@@ -210,8 +211,8 @@ func (n *Network) Machine(t testing.TB, options MachineOptions) *Machine {
 	return NewMachine(t, options)
 }
 
-// tap returns the device for NIC i of a machine, made on first use.
-func (n *Network) tap(machine string, i int) (string, error) {
+// Tap returns the device for NIC i of a machine, made on first use.
+func (n *Network) Tap(machine string, i int) (string, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	key := fmt.Sprintf("%s/%d", machine, i)

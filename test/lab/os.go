@@ -97,7 +97,7 @@ func osPart(t testing.TB, architecture, name string) []byte {
 // Of its own are the parameters lab.file=, lab.nic= (a NIC, whatever has a
 // cable), lab.clientid=none (send no DHCP client identifier, as OVMF),
 // lab.fetch-timeout= (Ignition's, default 60s) and lab.shell (a shell instead of
-// power-off).
+// power-off, until the power button is pressed: then it says POWER-BUTTON).
 func BuildOS(ctx context.Context, architecture, cmdline string) ([]byte, error) {
 	p, err := platformOf(architecture)
 	if err != nil {

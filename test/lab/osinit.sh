@@ -179,7 +179,19 @@ nocloud() {
 }
 if [ -n "$seed" ]; then nocloud; fi
 
+# power_button: the machine is switched off when it is pressed
+power_button() {
+	for path in /sys/class/input/event*; do
+		if grep -q 'Power Button' "$path/device/name"; then
+			exec 3<"/dev/input/${path##*/}" # before anybody is told that we listen
+			(head -c 24 <&3 >/dev/null && echo "POWER-BUTTON" && poweroff -f) &
+			exec 3<&-
+		fi
+	done
+}
+
 if grep -qw lab.shell /proc/cmdline; then
+	power_button
 	echo "SHELL-READY"
 	exec setsid sh -c "exec sh <$serial >$serial 2>&1" # a leader's first terminal is its own
 fi

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/boot-operator/boot-operator/internal/qemu"
 )
 
 // Requirement is something a test needs of the host.
@@ -24,9 +26,9 @@ var (
 	// Root is Linux with root and network namespaces.
 	Root = Requirement{checkRoot, []string{"iproute2"}}
 	// QEMU is an amd64 machine.
-	QEMU = Requirement{func() error { return checkPlatform("amd64") }, platforms["amd64"].packages}
+	QEMU = Requirement{func() error { return qemu.Installed("amd64") }, platforms["amd64"].packages}
 	// ARM64 is an arm64 machine.
-	ARM64 = Requirement{func() error { return checkPlatform("arm64") }, platforms["arm64"].packages}
+	ARM64 = Requirement{func() error { return qemu.Installed("arm64") }, platforms["arm64"].packages}
 	// LegacyBIOS is an amd64 machine with a BIOS, whose NICs' ROM is iPXE.
 	LegacyBIOS = Requirement{checkBIOS, []string{"qemu-system-x86", "seabios", "ipxe-qemu"}}
 	// IPXEROM is the iPXE in the ROM of a machine's NICs.
@@ -97,14 +99,8 @@ func checkRoot() error {
 	return checkPrograms("ip")
 }
 
-func checkPlatform(architecture string) error {
-	p := platforms[architecture]
-	_, err := p.find()
-	return errors.Join(checkPrograms(p.emulator), err)
-}
-
 func checkBIOS() error {
-	return errors.Join(checkPrograms(platforms["amd64"].emulator),
+	return errors.Join(checkPrograms("qemu-system-x86_64"),
 		checkFiles("SeaBIOS", biosDirectories, "bios-256k.bin"),
 		checkFiles("iPXE in the NIC's ROM", qemuROMs, "efi-virtio.rom"))
 }

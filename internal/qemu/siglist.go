@@ -1,4 +1,4 @@
-package lab
+package qemu
 
 import (
 	"crypto/x509"

@@ -1,4 +1,4 @@
-package lab
+package qemu
 
 import (
 	"bytes"
@@ -11,9 +11,6 @@ import (
 	"strings"
 	"unicode/utf16"
 )
-
-// BootOverrideNumber is the Boot#### that SetHTTPBootNext writes.
-const BootOverrideNumber = 0x00F0
 
 // Offsets of EDK2's authenticated variable store (MdeModulePkg/Include/Guid/
 // VariableFormat.h), which begins after a firmware volume header.
@@ -149,7 +146,9 @@ func parseVarStore(b []byte) (*VarStore, error) {
 }
 
 // Save writes the store back to where it was read.
-func (s *VarStore) Save() error { return os.WriteFile(s.path, s.b, 0o600) }
+func (s *VarStore) Save() error {
+	return os.WriteFile(s.path, s.b, 0o600) //nolint:gosec // G703: the directory is the owner's choice
+}
 
 // variables lists all entries; free is where the next one goes.
 func (s *VarStore) variables() (all []variable, free int) {
@@ -180,9 +179,12 @@ func (s *VarStore) Get(name string) ([]byte, error) {
 	return nil, fmt.Errorf("%w: %s", ErrNoVariable, name)
 }
 
-// Set writes a variable: non-volatile, with boot and runtime access.
+// Set writes a variable: non-volatile, with boot and runtime access. A variable
+// that has this content is left alone.
 func (s *VarStore) Set(name string, data []byte) error {
-	s.Delete(name)
+	if old, err := s.Get(name); err == nil && bytes.Equal(old, data) {
+		return nil
+	}
 	ucs2 := toUCS2(name)
 	entry, err := binary.Append(nil, binary.LittleEndian, variableHeader{
 		StartID: variableStart, State: stateLive, Attributes: variableAttributes,
@@ -192,12 +194,35 @@ func (s *VarStore) Set(name string, data []byte) error {
 		return fmt.Errorf("encoding variable %s: %w", name, err)
 	}
 	entry = slices.Concat(entry, ucs2, data)
+	s.Delete(name)
 	_, free := s.variables()
+	if free+len(entry) > s.end {
+		free = s.reclaim()
+	}
 	if free+len(entry) > s.end {
 		return fmt.Errorf("no room for variable %s in the store", name)
 	}
 	copy(s.b[free:], entry)
 	return nil
+}
+
+// reclaim drops deleted variables, as the firmware does when it starts with a full
+// store, and returns where the next one goes.
+func (s *VarStore) reclaim() (free int) {
+	all, _ := s.variables()
+	var kept []byte
+	for _, v := range all {
+		if v.header.State&stateInDoubt == 0 {
+			continue
+		}
+		kept = append(kept, s.b[v.offset:v.offset+variableHeaderSize+int(v.header.NameSize+v.header.DataSize)]...)
+		for (s.start+len(kept))%4 != 0 {
+			kept = append(kept, 0xff)
+		}
+	}
+	erased := s.b[s.start+copy(s.b[s.start:s.end], kept) : s.end]
+	copy(erased, bytes.Repeat([]byte{0xff}, len(erased)))
+	return s.start + len(kept)
 }
 
 // Delete removes a variable, if it is there.
@@ -247,24 +272,42 @@ func (s *VarStore) SetBootOrder(order ...uint16) error {
 // SetEntry writes Boot<number> as an active EFI_LOAD_OPTION (UEFI 2.10, section
 // 3.1.3) for a device path without its end node.
 func (s *VarStore) SetEntry(number uint16, description string, path DevicePath) error {
-	path = slices.Concat(path, DevicePath{0x7f, 0xff, 4, 0}) // the end of the whole path
-	option := binary.LittleEndian.AppendUint32(nil, 1)       // LOAD_OPTION_ACTIVE
+	path = slices.Concat(path, endNode)
+	option := binary.LittleEndian.AppendUint32(nil, 1) // LOAD_OPTION_ACTIVE
 	option = binary.LittleEndian.AppendUint16(option, uint16(len(path)))
-	return s.Set(fmt.Sprintf("Boot%04X", number), slices.Concat(option, toUCS2(description), path))
+	return s.Set(entryName(number), slices.Concat(option, toUCS2(description), path))
 }
 
-// SetHTTPBootNext is what a BMC does for a one-time override: an entry for url,
-// and BootNext that names it. With an empty nic the firmware tries every NIC and
-// both versions of IP.
-func (s *VarStore) SetHTTPBootNext(url string, nic DevicePath) error {
-	if err := s.SetEntry(BootOverrideNumber, "HTTP boot override", nic.URI(url)); err != nil {
-		return err
+// Entry returns the device path of Boot<number>, without its end node. The error
+// wraps ErrNoVariable when there is no such entry.
+func (s *VarStore) Entry(number uint16) (DevicePath, error) {
+	data, err := s.Get(entryName(number))
+	if err != nil {
+		return nil, err
 	}
-	return s.SetBootNext(BootOverrideNumber)
+	const fixed = 6 // attributes and the length of the path; a description follows
+	at := fixed
+	for at+2 <= len(data) && (data[at] != 0 || data[at+1] != 0) {
+		at += 2
+	}
+	at += 2
+	if len(data) < fixed || at > len(data) {
+		return nil, fmt.Errorf("boot entry %s is cut short", entryName(number))
+	}
+	length := int(binary.LittleEndian.Uint16(data[4:]))
+	if length < len(endNode) || at+length > len(data) {
+		return nil, fmt.Errorf("boot entry %s is cut short", entryName(number))
+	}
+	return DevicePath(data[at : at+length-len(endNode)]), nil
 }
+
+func entryName(number uint16) string { return fmt.Sprintf("Boot%04X", number) }
 
 // DevicePath is an EFI device path (UEFI 2.10, chapter 10) without its end node.
 type DevicePath []byte
+
+// endNode ends a whole path.
+var endNode = DevicePath{0x7f, 0xff, 4, 0}
 
 // PCIPath is a device in a slot of the first PCI root bridge.
 func PCIPath(slot byte) DevicePath {
@@ -299,6 +342,27 @@ func (d DevicePath) URI(uri string) DevicePath { return d.with(3, 24, []byte(uri
 func (d DevicePath) with(kind, subKind byte, data []byte) DevicePath {
 	node := binary.LittleEndian.AppendUint16([]byte{kind, subKind}, uint16(len(data)+4))
 	return slices.Concat(d, node, data)
+}
+
+// target tells what a path of ours boots, but for its NIC.
+func (d DevicePath) target() Target {
+	t := Target{Kind: Disk}
+	for len(d) >= 4 {
+		length := int(binary.LittleEndian.Uint16(d[2:]))
+		if length < 4 || length > len(d) {
+			break
+		}
+		switch [2]byte(d) {
+		case [2]byte{3, 11}: // MAC
+			t.Kind = ROM
+		case [2]byte{3, 12}, [2]byte{3, 13}: // IPv4, IPv6
+			t.Kind = PXE
+		case [2]byte{3, 24}: // URI
+			t.Kind, t.URL = HTTP, string(d[4:length])
+		}
+		d = d[length:]
+	}
+	return t
 }
 
 // toUCS2 is a null-terminated CHAR16 string.
