@@ -33,6 +33,7 @@ type environment struct {
 
 // verbs makes the commands, in the order of the help.
 var verbs = []func(*environment) *cobra.Command{
+	newBMCCommand,
 	newDHCPCommand,
 	newMoveCommand,
 }
@@ -85,15 +86,23 @@ func newRootCommand(env *environment) (*cobra.Command, *bool) {
 	root.SetVersionTemplate("bootctl {{.Version}}\n")
 	for _, newVerb := range verbs {
 		verb := newVerb(env)
-		if run := verb.RunE; run != nil {
-			verb.RunE = func(cmd *cobra.Command, args []string) error {
-				*started = true
-				return run(cmd, args)
-			}
-		}
+		begins(verb, started)
 		root.AddCommand(verb)
 	}
 	return root, started
+}
+
+// begins makes a verb, and those below it, say that they begin.
+func begins(verb *cobra.Command, started *bool) {
+	if run := verb.RunE; run != nil {
+		verb.RunE = func(cmd *cobra.Command, args []string) error {
+			*started = true
+			return run(cmd, args)
+		}
+	}
+	for _, below := range verb.Commands() {
+		begins(below, started)
+	}
 }
 
 // usageError is an error of how bootctl was called that a verb finds itself.
