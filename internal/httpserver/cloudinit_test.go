@@ -111,3 +111,28 @@ func TestCloudInitOnAClaim(t *testing.T) {
 	require.Equal(t, 200, ask(t, addrC, http.MethodGet, dir+"user-data").StatusCode)
 	require.Equal(t, 404, ask(t, addrB, http.MethodGet, dir+"user-data").StatusCode, "somebody else's already")
 }
+
+func TestCloudInitIsToldWhatTheMachinesSecretsSay(t *testing.T) {
+	w := newWorld(t, cloud)
+	base := w.bootServer()
+	plain := string(get(t, base+"/cloud-init/meta-data").body)
+	data := w.secrets.clouds[w.plan.Object.UID]
+	data.MetaData = map[string]string{"name": "Node-7", "providerid": "metal3://a/b/c", "instance-id": "forged"}
+	data.NetworkConfig = []byte("version: 2\n")
+	w.secrets.clouds[w.plan.Object.UID] = data
+	for _, dir := range []string{"/cloud-init/", "/cloud-init/" + string(uuidA) + "/"} {
+		meta := string(get(t, base+dir+"meta-data").body)
+		require.Contains(t, meta, "local-hostname: \"node-7\"\n")
+		require.Contains(t, meta, "\"providerid\": \"metal3://a/b/c\"\n")
+		require.NotContains(t, meta, "forged")
+		first, _, _ := strings.Cut(plain, "\n")
+		require.Equal(t, first, strings.Split(meta, "\n")[0], "the instance-id is of the provisioning")
+		require.Equal(t, "version: 2\n", string(get(t, base+dir+"network-config").body))
+	}
+	w.clock.step(boot.SecretGrace + boot.AttemptLifetime)
+	for _, file := range []string{"meta-data", "network-config"} {
+		a := get(t, base+"/cloud-init/"+file)
+		require.Equal(t, 403, a.StatusCode, "they are secrets too")
+		require.NotContains(t, string(a.body), "metal3")
+	}
+}

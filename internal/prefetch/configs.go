@@ -44,6 +44,8 @@ type documentKey struct {
 	object            string
 	purpose           purpose
 	namespace, secret string
+	// metaData and networkData are Secrets that go with the machine's document.
+	metaData, networkData string
 }
 
 // way is one way to get a blob: what it is, and whose credentials to use.
@@ -107,9 +109,12 @@ func (c *configs) document(uid string, p purpose) (documentKey, bool) {
 func recordOf(cfg v1alpha1.Config) *record {
 	c := cfg.Common()
 	r := &record{uid: string(cfg.GetUID()), generation: cfg.GetGeneration(), attempt: claim.Attempt(cfg)}
-	r.documents[forMachine] = documentKey{r.uid, forMachine, cfg.GetNamespace(), nameOf(c.IgnitionSecretRef)}
+	r.documents[forMachine] = documentKey{
+		object: r.uid, purpose: forMachine, namespace: cfg.GetNamespace(),
+		secret: nameOf(c.IgnitionSecretRef), metaData: nameOf(c.MetaDataSecretRef), networkData: nameOf(c.NetworkDataSecretRef),
+	}
 	if ipxe, ok := cfg.(*v1alpha1.IPXEBootConfig); ok {
-		r.documents[forScript] = documentKey{r.uid, forScript, cfg.GetNamespace(), nameOf(ipxe.Spec.IPXEScriptSecretRef)}
+		r.documents[forScript] = documentKey{object: r.uid, purpose: forScript, namespace: cfg.GetNamespace(), secret: nameOf(ipxe.Spec.IPXEScriptSecretRef)}
 	}
 	for _, a := range cfg.ConfigStatus().Artifacts {
 		// Without a source nobody can pull it; the controller never says so.

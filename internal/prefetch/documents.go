@@ -24,6 +24,9 @@ func (d *document) size() int {
 	n := len(d.data)
 	if c := d.cloudInit; c != nil {
 		n += len(c.UserData) + len(c.VendorData) + len(c.NetworkConfig)
+		for key, value := range c.MetaData {
+			n += len(key) + len(value)
+		}
 	}
 	return n
 }
@@ -94,9 +97,9 @@ func (p *Prefetch) Warm(plan *boot.Plan) {
 	}
 }
 
-// read takes the document out of its Secret. What a user wrote must not bring
+// read takes the document out of its Secrets. What a user wrote must not bring
 // the operator down, whatever the converters make of it.
-func (d *document) read(s *secrets, secret *corev1.Secret) {
+func (d *document) read(s *secrets, found map[string]*corev1.Secret) {
 	defer func() {
 		if r := recover(); r != nil {
 			s.logger.Error(fmt.Errorf("%v", r), "converter panicked", "namespace", d.key.namespace, "secret", d.key.secret)
@@ -106,34 +109,48 @@ func (d *document) read(s *secrets, secret *corev1.Secret) {
 	}()
 	var err error
 	if d.key.purpose == forScript {
-		err = d.readScript(secret)
+		err = d.readScript(found)
 	} else {
-		err = d.readMachine(s, secret)
+		err = d.readMachine(s, found)
 	}
 	if err != nil {
 		d.data, d.cloudInit = nil, nil
-		d.err = fmt.Errorf("%w: Secret %s/%s: %w", boot.ErrUnavailable, d.key.namespace, d.key.secret, err)
+		d.err = fmt.Errorf("%w: %w", boot.ErrUnavailable, err)
 	}
 }
 
-func (d *document) readMachine(s *secrets, secret *corev1.Secret) error {
-	found, err := userdata.Read(secret.Data)
+// blame names the Secret that an error is about; nil stays nil.
+func (k documentKey) blame(secret string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("Secret %s/%s: %w", k.namespace, secret, err) //nolint:staticcheck // a kind's name
+}
+
+func (d *document) readMachine(s *secrets, found map[string]*corev1.Secret) error {
+	own, err := userdata.Read(found[d.key.secret].Data)
 	if err != nil {
-		return err
+		return d.key.blame(d.key.secret, err)
 	}
-	if !found.ForCloudInit() {
-		d.data, err = s.convert(found.Data, found.Format)
+	beside, err := d.key.beside(found)
+	switch {
+	case err != nil:
 		return err
+	case own.ForCloudInit():
+		c := beside.cloudInit(own)
+		d.cloudInit = &c
+		return d.key.blame(d.key.secret, userdata.CheckCloudInit(c))
 	}
-	c := found.CloudInit()
-	d.cloudInit = &c
-	return userdata.CheckCloudInit(c)
+	if d.data, err = s.convert(own.Data, own.Format); err == nil {
+		d.data, err = beside.ignition(d.data)
+	}
+	return d.key.blame(d.key.secret, err)
 }
 
-func (d *document) readScript(secret *corev1.Secret) error {
-	text, ok := secret.Data[v1alpha1.SecretKeyIPXEScript]
+func (d *document) readScript(found map[string]*corev1.Secret) error {
+	text, ok := found[d.key.secret].Data[v1alpha1.SecretKeyIPXEScript]
 	if !ok {
-		return fmt.Errorf("%w %q", userdata.ErrNoKey, v1alpha1.SecretKeyIPXEScript)
+		return d.key.blame(d.key.secret, fmt.Errorf("%w %q", userdata.ErrNoKey, v1alpha1.SecretKeyIPXEScript))
 	}
 	d.data = text
 	return nil

@@ -265,7 +265,7 @@ func TestAMachineThatBeginsInALoopDoesNotLoadTheAPIServer(t *testing.T) {
 	begin := func() {
 		_, err := f.Attempts(fakeAttempts{}).Begin(plan("one"), boot.Client{Proof: boot.Address})
 		require.NoError(t, err)
-		_, err, _ = f.secrets.flights.Do(documentKey{"uid-one", forMachine, "default", "secret"}.flight(), func() (any, error) { return document{}, nil })
+		_, err, _ = f.secrets.flights.Do(documentKey{object: "uid-one", purpose: forMachine, namespace: "default", secret: "secret"}.flight(), func() (any, error) { return document{}, nil })
 		require.NoError(t, err)
 	}
 	for range 50 {

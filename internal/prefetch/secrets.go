@@ -139,11 +139,11 @@ func (s *secrets) await(ctx context.Context, k documentKey) (document, error) {
 
 // flight names a read; neither UIDs nor names hold a slash.
 func (k documentKey) flight() string {
-	return k.object + "/" + strconv.Itoa(int(k.purpose)) + "/" + k.namespace + "/" + k.secret
+	return k.object + "/" + strconv.Itoa(int(k.purpose)) + "/" + k.namespace + "/" + k.secret + "/" + k.metaData + "/" + k.networkData
 }
 
-// read gets a Secret from the API server and remembers what came of it. Its
-// error means that the API server did not answer.
+// read gets a document's Secrets from the API server and remembers what came of
+// them. Its error means that the API server did not answer.
 func (s *secrets) read(k documentKey) (document, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), readLimit)
 	defer cancel()
@@ -153,23 +153,43 @@ func (s *secrets) read(k documentKey) (document, error) {
 	case <-ctx.Done():
 		return document{}, fmt.Errorf("%w: too many Secrets are being read", boot.ErrUnavailable)
 	}
-	var secret corev1.Secret
-	err := s.reader.Get(ctx, client.ObjectKey{Namespace: k.namespace, Name: k.secret}, &secret)
-	if err != nil && !apierrors.IsNotFound(err) {
+	found, missing, err := s.fetch(ctx, k)
+	if err != nil {
 		s.metrics.secretRead("unavailable")
 		return document{}, fmt.Errorf("%w: %w", boot.ErrUnavailable, err)
 	}
 	d := document{key: k}
-	if err != nil {
-		d.err = fmt.Errorf("%w: there is no Secret %s/%s", boot.ErrUnavailable, k.namespace, k.secret)
+	if missing != "" {
+		d.err = fmt.Errorf("%w: there is no Secret %s/%s", boot.ErrUnavailable, k.namespace, missing)
 	} else {
-		d.read(s, &secret)
+		d.read(s, found)
 	}
 	s.metrics.secretRead(outcome(d.err))
 	if !s.store(d) {
 		return document{}, errStale
 	}
 	return d, nil
+}
+
+// fetch gets the Secrets of a document, by name, or the name of the first that
+// does not exist.
+func (s *secrets) fetch(ctx context.Context, k documentKey) (found map[string]*corev1.Secret, missing string, err error) {
+	found = map[string]*corev1.Secret{}
+	for _, name := range []string{k.secret, k.metaData, k.networkData} {
+		if name == "" || found[name] != nil {
+			continue
+		}
+		var secret corev1.Secret
+		err := s.reader.Get(ctx, client.ObjectKey{Namespace: k.namespace, Name: name}, &secret)
+		switch {
+		case apierrors.IsNotFound(err):
+			return nil, name, nil
+		case err != nil:
+			return nil, "", err
+		}
+		found[name] = &secret
+	}
+	return found, "", nil
 }
 
 func outcome(err error) string {

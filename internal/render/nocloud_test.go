@@ -29,6 +29,43 @@ func TestInstanceIDIsOfTheProvisioningNotTheBoot(t *testing.T) {
 	require.NotEqual(t, first, metaData(t, p, "#cloud-config\n"), "another object")
 }
 
+func TestMetaDataIsAddedAndNeverTakesTheInstanceID(t *testing.T) {
+	p := plan()
+	id := metaData(t, p, "#cloud-config\n")["instance-id"]
+	odd := "a: \"b\"\n\u0085\u2028\x7fü😀 #"
+	text := MetaData(p, boot.CloudInit{UserData: []byte("#cloud-config\n"), MetaData: map[string]string{
+		"instance-id": "mine", "instance_id": "mine", "local_hostname": "Node-7.example.com", "name": "other",
+		"providerid": "metal3://a/b/c", "zone/rack": "0123", "yes": "no", odd: odd,
+	}})
+	var got map[string]any
+	require.NoError(t, yaml.Unmarshal(text, &got))
+	require.Equal(t, map[string]any{
+		"instance-id": id, "local-hostname": "node-7.example.com", "local_hostname": "Node-7.example.com", "name": "other",
+		"providerid": "metal3://a/b/c", "zone/rack": "0123", "yes": "no", odd: odd,
+	}, got)
+	require.Equal(t, text, MetaData(p, boot.CloudInit{UserData: []byte("#cloud-config\n"), MetaData: map[string]string{
+		odd: odd, "yes": "no", "zone/rack": "0123", "providerid": "metal3://a/b/c", "name": "other", "local_hostname": "Node-7.example.com",
+	}}), "the same in any order")
+}
+
+func TestTheMachinesNameIsTheFirstThatItsMetaDataHas(t *testing.T) {
+	for _, c := range []struct {
+		meta map[string]string
+		want string
+	}{
+		{nil, "node-1"},
+		{map[string]string{"name": " "}, "node-1"},
+		{map[string]string{"name": "a"}, "a"},
+		{map[string]string{"name": "a", "local_hostname": "b"}, "b"},
+		{map[string]string{"name": "a", "local_hostname": "b", "local-hostname": "c"}, "c"},
+		{map[string]string{"local-hostname": "x\ninstance-id: y"}, "x-instance-id--y"},
+	} {
+		var got map[string]any
+		require.NoError(t, yaml.Unmarshal(MetaData(plan(), boot.CloudInit{MetaData: c.meta}), &got))
+		require.Equal(t, c.want, got["local-hostname"])
+	}
+}
+
 func TestEveryNameBecomesAHostName(t *testing.T) {
 	long := strings.Repeat("a", 80)
 	for name, want := range map[string]string{

@@ -4,6 +4,7 @@ package userdata
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"regexp"
@@ -15,13 +16,18 @@ import (
 	"github.com/boot-operator/boot-operator/internal/boot"
 )
 
-// ErrNoKey is returned for a Secret that holds no document.
-var ErrNoKey = errors.New("there is no key")
+// Errors of Read, beside boot.ErrInvalid.
+var (
+	// ErrNoKey is for a Secret that holds no document.
+	ErrNoKey = errors.New("there is no key")
+	// ErrFormat is for a document in a format that is not known.
+	ErrFormat = errors.New("the format is none that is known")
+)
 
 // Document is a machine's document as its Secret holds it.
 type Document struct {
-	// Format is the Secret's own word for it, without blanks; see
-	// v1alpha1.SecretKeyFormat.
+	// Format is the Secret's own word for it, without blanks, or what the document
+	// was recognised as; see v1alpha1.SecretKeyFormat.
 	Format string
 	// Data is Ignition, Butane or user data.
 	Data []byte
@@ -38,22 +44,60 @@ func (d Document) CloudInit() boot.CloudInit {
 }
 
 // Read finds the document in a Secret's data: under the key ignition or, as
-// Cluster API's bootstrap providers call it, value; user data may also be under
-// user-data. It returns ErrNoKey, naming the keys that would be right.
+// Cluster API's bootstrap providers call it, value, or as users of
+// BareMetalHosts do, userData; user data may also be under user-data. A Secret
+// that names no format has that which the document begins like. It returns
+// ErrNoKey, naming the first of the keys that would be right, or ErrFormat.
 func Read(data map[string][]byte) (Document, error) {
-	d := Document{Format: strings.TrimSpace(string(data[v1alpha1.SecretKeyFormat]))}
-	keys := []string{v1alpha1.SecretKeyIgnition, v1alpha1.SecretKeyValue}
-	if d.ForCloudInit() {
+	format := strings.TrimSpace(string(data[v1alpha1.SecretKeyFormat]))
+	keys := []string{v1alpha1.SecretKeyIgnition, v1alpha1.SecretKeyValue, v1alpha1.SecretKeyMetal3UserData}
+	switch format {
+	case v1alpha1.FormatCloudConfig:
 		keys = append([]string{v1alpha1.SecretKeyUserData}, keys...)
-		d.VendorData, d.NetworkConfig = data[v1alpha1.SecretKeyVendorData], data[v1alpha1.SecretKeyNetworkConfig]
+	case "":
+		keys = append(keys, v1alpha1.SecretKeyUserData)
 	}
 	for _, key := range keys {
 		if text, ok := data[key]; ok {
-			d.Data = text
-			return d, nil
+			return read(data, format, key, text)
 		}
 	}
 	return Document{}, fmt.Errorf("%w %q", ErrNoKey, keys[0])
+}
+
+// read is what the document under one key is.
+func read(data map[string][]byte, format, key string, text []byte) (Document, error) {
+	switch format {
+	case "":
+		format = recognise(text, key)
+	case v1alpha1.FormatIgnition, v1alpha1.FormatButane, v1alpha1.FormatCloudConfig:
+	default:
+		if key != v1alpha1.SecretKeyIgnition { // there, any word has always meant Ignition
+			return Document{}, fmt.Errorf("%w; write %s, %s or %s under the key %s", ErrFormat, v1alpha1.FormatIgnition, v1alpha1.FormatCloudConfig, v1alpha1.FormatButane, v1alpha1.SecretKeyFormat)
+		}
+	}
+	d := Document{Format: format, Data: text}
+	if d.ForCloudInit() {
+		d.VendorData, d.NetworkConfig = data[v1alpha1.SecretKeyVendorData], data[v1alpha1.SecretKeyNetworkConfig]
+	}
+	return d, nil
+}
+
+// recognise returns cloud-config for a document whose first line cloud-init knows,
+// and for one under the key that is for user data unless it is Ignition; every
+// other document has no format, and is taken for Ignition.
+func recognise(text []byte, key string) string {
+	if headers.Match(text) || key == v1alpha1.SecretKeyUserData && !isIgnition(text) {
+		return v1alpha1.FormatCloudConfig
+	}
+	return ""
+}
+
+func isIgnition(text []byte) bool {
+	var object struct {
+		Ignition json.RawMessage `json:"ignition"`
+	}
+	return json.Unmarshal(text, &object) == nil && object.Ignition != nil
 }
 
 // headers are how user data begins, by what cloud-init makes of it (cloud-init,

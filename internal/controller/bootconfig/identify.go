@@ -48,15 +48,22 @@ func (r *reconciler) provable(cfg v1alpha1.Config, machine boot.Machine) error {
 		minimum = parsed
 	}
 	best, known := r.bestProof(machine)
+	reason := v1alpha1.ReasonIdentifiable
+	if pins := pinnedProof(cfg); pins > best {
+		if best < max(minimum, boot.Address) {
+			reason = v1alpha1.ReasonIdentifiedByBMC
+		}
+		best, known = pins, "known by the URL with a token that is set through its BMC ("+cfg.ConfigStatus().Boot.PinsURL+")"
+	}
 	switch {
 	case minimum == boot.Claimed && best < boot.Address && countsDeliveries(cfg):
 		return phase.Terminal(v1alpha1.ReasonNoPathNamesThisMachine, errors.New("bootPolicy Once counts what is delivered to the proven machine, and nothing proves it: add an IP address to spec.networkIdentifiers, or set spec.bootPolicy to Always"))
 	case minimum == boot.Claimed:
 		return phase.Done(v1alpha1.ReasonIdentifiedByClaim, "minimumProof is Claimed: whoever says this machine's UUID or MAC address gets what it gets, secrets too").Warn()
 	case best >= minimum && minimum > boot.Proxy && asksWithoutToken(cfg):
-		return phase.Done(v1alpha1.ReasonIdentifiable, "%s; but a UKI asks for its Ignition by its address alone, which proves Proxy at most, and minimumProof %s refuses that: set it to Proxy, or use an IPXEBootConfig, whose script has a token in it", known, minimum).Warn()
+		return phase.Done(reason, "%s; but a UKI asks for its Ignition by its address alone, which proves Proxy at most, and minimumProof %s refuses that: set it to Proxy, or use an IPXEBootConfig, whose script has a token in it", known, minimum).Warn()
 	case best >= minimum:
-		return phase.Done(v1alpha1.ReasonIdentifiable, "%s", known)
+		return phase.Done(reason, "%s", known)
 	}
 	return phase.Terminal(v1alpha1.ReasonNoPathNamesThisMachine, errors.New(r.noPath(minimum)))
 }
@@ -76,6 +83,19 @@ func (r *reconciler) bestProof(machine boot.Machine) (boot.Proof, string) {
 		return boot.Address, "known by what a trusted DHCP server says of its MAC address"
 	}
 	return boot.Unproven, ""
+}
+
+// pinnedProof is what a URL proves that is set through the machine's BMC.
+func pinnedProof(cfg v1alpha1.Config) boot.Proof {
+	b := cfg.ConfigStatus().Boot
+	if b == nil || b.PinsURL == "" {
+		return boot.Unproven
+	}
+	proof, err := boot.ParseProof(b.PinsProof)
+	if err != nil {
+		return boot.Unproven
+	}
+	return proof
 }
 
 // countsDeliveries says whether a config may boot its machine only once over

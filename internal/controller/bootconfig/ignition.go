@@ -2,6 +2,7 @@ package bootconfig
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/boot-operator/boot-operator/api/v1alpha1"
 	"github.com/boot-operator/boot-operator/internal/ignition"
+	"github.com/boot-operator/boot-operator/internal/networkdata"
 	"github.com/boot-operator/boot-operator/internal/phase"
 	"github.com/boot-operator/boot-operator/internal/userdata"
 )
@@ -19,42 +21,129 @@ import (
 // soon is when to look again at something that changed while it was looked at.
 const soon = time.Second
 
-// ignition checks the machine's document: Ignition, or user data for cloud-init.
-func (r *reconciler) ignition(ctx context.Context, cfg v1alpha1.Config) error {
-	u := secretUse{keyOf(cfg), forIgnition}
-	ref := cfg.Common().IgnitionSecretRef
-	if ref == nil || ref.Name == "" {
-		r.secrets.name(u, "")
-		return phase.Done(v1alpha1.ReasonNoIgnition, "no Ignition is configured")
-	}
-	return r.checked(ctx, cfg, u, ref.Name, v1alpha1.ConditionIgnitionValid, validDocument)
+// found is what a check of a Secret says that has nothing wrong.
+type found struct {
+	reason, message string
+	warn            bool
+	// ignition and cloudInit say what the document is for.
+	ignition, cloudInit bool
 }
 
-// validDocument checks Ignition, or user data for cloud-init.
-func validDocument(s *corev1.Secret) error {
-	found, err := userdata.Read(s.Data)
-	switch {
-	case err != nil:
-		return phase.Terminal(v1alpha1.ReasonSecretKeyMissing, fmt.Errorf("Secret %s: %w", s.Name, err)) //nolint:staticcheck // a kind's name
-	case found.ForCloudInit():
-		return validUserData(s, found)
+// Error is the message: what a check says travels as an error.
+func (f *found) Error() string { return f.message }
+
+// ignition checks the machine's document, Ignition or user data for cloud-init,
+// and what goes with it.
+func (r *reconciler) ignition(ctx context.Context, cfg v1alpha1.Config) error {
+	c := cfg.Common()
+	beside := secretName(c.MetaDataSecretRef) != "" || secretName(c.NetworkDataSecretRef) != ""
+	own := r.named(ctx, cfg, forIgnition, c.IgnitionSecretRef, func(s *corev1.Secret) error { return validDocument(s, beside) })
+	meta := r.named(ctx, cfg, forMetaData, c.MetaDataSecretRef, validMetaData)
+	network := r.named(ctx, cfg, forNetworkData, c.NetworkDataSecretRef, validNetworkData)
+	document := &found{reason: v1alpha1.ReasonNoIgnition, message: "no Ignition is configured"}
+	if own != nil && !errors.As(own, &document) {
+		return own
 	}
-	d, err := ignition.Check(found.Data, found.Format)
-	if err != nil {
-		return phase.Terminal(v1alpha1.ReasonIgnitionInvalid, fmt.Errorf("Secret %s: %w", s.Name, err)) //nolint:staticcheck // a kind's name
+	if err := r.taken(ctx, cfg, document); err != nil {
+		return err
 	}
-	done := phase.Done(v1alpha1.ReasonIgnitionValid, "Ignition %s, %d bytes", d.Version, len(d.JSON))
-	if len(d.Warnings) > 0 {
-		return phase.Done(v1alpha1.ReasonIgnitionValid, "%s; %s", done.Error(), strings.Join(d.Warnings, "; ")).Warn()
+	messages := []string{document.message}
+	for _, verdict := range []error{meta, network} {
+		var ok *found
+		switch {
+		case errors.As(verdict, &ok):
+			messages = append(messages, ok.message)
+		case verdict != nil:
+			return verdict
+		}
+	}
+	if own == nil && beside {
+		messages = append(messages, "nobody is given it without ignitionSecretRef")
+	}
+	done := phase.Done(document.reason, "%s", strings.Join(messages, "; "))
+	if document.warn || own == nil && beside {
+		return done.Warn()
 	}
 	return done
 }
 
-func validUserData(s *corev1.Secret, found userdata.Document) error {
-	if err := userdata.CheckCloudInit(found.CloudInit()); err != nil {
-		return phase.Terminal(v1alpha1.ReasonIgnitionInvalid, fmt.Errorf("Secret %s: %w", s.Name, err)) //nolint:staticcheck // a kind's name
+func secretName(ref *corev1.LocalObjectReference) string {
+	if ref == nil {
+		return ""
 	}
-	return phase.Done(v1alpha1.ReasonCloudConfig, "user data for cloud-init, %d bytes", len(found.Data))
+	return ref.Name
+}
+
+// named is what check makes of a Secret that a config names for a purpose; nil
+// where it names none.
+func (r *reconciler) named(ctx context.Context, cfg v1alpha1.Config, p purpose, ref *corev1.LocalObjectReference, check func(*corev1.Secret) error) error {
+	u := secretUse{keyOf(cfg), p}
+	if secretName(ref) == "" {
+		r.secrets.name(u, "")
+		return nil
+	}
+	return r.checked(ctx, cfg, u, ref.Name, v1alpha1.ConditionIgnitionValid, check)
+}
+
+// invalidSecret says that something of a Secret has to be changed.
+func invalidSecret(s *corev1.Secret, reason string, err error) error {
+	return phase.Terminal(reason, fmt.Errorf("Secret %s: %w", s.Name, err)) //nolint:staticcheck // a kind's name
+}
+
+// validDocument checks Ignition, or user data for cloud-init; beside says that
+// files are added to Ignition.
+func validDocument(s *corev1.Secret, beside bool) error {
+	document, err := userdata.Read(s.Data)
+	switch {
+	case errors.Is(err, userdata.ErrFormat):
+		return invalidSecret(s, v1alpha1.ReasonUserDataFormatUnknown, err)
+	case err != nil:
+		return invalidSecret(s, v1alpha1.ReasonSecretKeyMissing, err)
+	case document.ForCloudInit():
+		return validUserData(s, document)
+	}
+	d, err := ignition.Check(document.Data, document.Format)
+	if err == nil && beside {
+		_, err = ignition.AddFiles(d.JSON, ignition.File{Path: ignition.MetaDataPath}, ignition.File{Path: ignition.NetworkConfigPath})
+	}
+	if err != nil {
+		return invalidSecret(s, v1alpha1.ReasonIgnitionInvalid, err)
+	}
+	ok := &found{reason: v1alpha1.ReasonIgnitionValid, message: fmt.Sprintf("Ignition %s, %d bytes", d.Version, len(d.JSON)), ignition: true}
+	if len(d.Warnings) > 0 {
+		ok.message, ok.warn = ok.message+"; "+strings.Join(d.Warnings, "; "), true
+	}
+	return ok
+}
+
+func validUserData(s *corev1.Secret, d userdata.Document) error {
+	if err := userdata.CheckCloudInit(d.CloudInit()); err != nil {
+		return invalidSecret(s, v1alpha1.ReasonIgnitionInvalid, err)
+	}
+	return &found{reason: v1alpha1.ReasonCloudConfig, message: fmt.Sprintf("user data for cloud-init, %d bytes", len(d.Data)), cloudInit: true}
+}
+
+func validMetaData(s *corev1.Secret) error {
+	m, err := userdata.MetaData(s.Data)
+	switch {
+	case errors.Is(err, userdata.ErrNoKey):
+		return missingKey(s, v1alpha1.SecretKeyMetaData)
+	case err != nil:
+		return invalidSecret(s, v1alpha1.ReasonMetaDataInvalid, err)
+	}
+	return &found{message: fmt.Sprintf("meta data, %d keys", len(m))}
+}
+
+func validNetworkData(s *corev1.Secret) error {
+	text, ok := s.Data[v1alpha1.SecretKeyNetworkData]
+	if !ok {
+		return missingKey(s, v1alpha1.SecretKeyNetworkData)
+	}
+	c, err := networkdata.Convert(text)
+	if err != nil {
+		return invalidSecret(s, v1alpha1.ReasonNetworkDataInvalid, fmt.Errorf("key %s: %w", v1alpha1.SecretKeyNetworkData, err))
+	}
+	return &found{message: fmt.Sprintf("network data, %d links and %d networks", c.Links, c.Networks)}
 }
 
 func missingKey(s *corev1.Secret, key string) error {

@@ -74,6 +74,9 @@ type Options struct {
 	// its image claims; an error is taken for one that passes. Without it, images
 	// are believed.
 	MadeFor func(ctx context.Context, d boot.Digest) (boot.Architecture, error)
+	// Takes says in which formats a UKI in the store reads user data. An error is
+	// taken for one that passes. Without it, every image reads all.
+	Takes func(ctx context.Context, d boot.Digest) (Formats, error)
 	// ArtifactURL says where the operator serves an artifact of an image, which
 	// is named without tag and digest, or not at all for a foreign UKI. Optional.
 	ArtifactURL func(image string, a boot.Artifact) string

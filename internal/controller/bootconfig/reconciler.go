@@ -33,6 +33,8 @@ type reconciler struct {
 	status  phase.Status
 	secrets *secrets
 	fetches *fetches
+	// opinions are of UKIs.
+	opinions opinions
 }
 
 // Reconcile makes one config ready, or says why it is not.

@@ -26,9 +26,11 @@ const pollers = 8
 type purpose string
 
 const (
-	forIgnition purpose = "ignition"
-	forScript   purpose = "script"
-	forPull     purpose = "pull"
+	forIgnition    purpose = "ignition"
+	forMetaData    purpose = "metaData"
+	forNetworkData purpose = "networkData"
+	forScript      purpose = "script"
+	forPull        purpose = "pull"
 )
 
 // secretUse is one place where a config names a Secret.
@@ -151,7 +153,7 @@ func (s *secrets) drop(u secretUse, old *use) {
 
 // forget drops everything that a config names.
 func (s *secrets) forget(k configKey) {
-	for _, p := range []purpose{forIgnition, forScript, forPull} {
+	for _, p := range []purpose{forIgnition, forMetaData, forNetworkData, forScript, forPull} {
 		s.name(secretUse{k, p}, "")
 	}
 }

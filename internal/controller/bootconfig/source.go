@@ -124,14 +124,24 @@ func (w *watch) handler(q queue) toolscache.ResourceEventHandler {
 	}
 }
 
-// concerns says whether a change is one of what the user wants: a status that
-// was written, by us or by the observer, is not.
+// concerns says whether a change is one of what the user wants, or of how the
+// machine's BMC can name it: a status that was written, by us or by the observer,
+// is not.
 func concerns(before, after any) bool {
 	b, okB := before.(client.Object)
 	a, okA := after.(client.Object)
 	return !okB || !okA || b.GetUID() != a.GetUID() || b.GetGeneration() != a.GetGeneration() ||
 		b.GetAnnotations()[v1alpha1.RequestBootAnnotation] != a.GetAnnotations()[v1alpha1.RequestBootAnnotation] ||
-		paused(b) != paused(a)
+		paused(b) != paused(a) || namedBy(b) != namedBy(a)
+}
+
+// namedBy is the property of the BMC that can name the machine, and its proof.
+func namedBy(o client.Object) [2]string {
+	cfg, ok := o.(v1alpha1.Config)
+	if !ok || cfg.ConfigStatus().Boot == nil {
+		return [2]string{}
+	}
+	return [2]string{cfg.ConfigStatus().Boot.PinsURL, cfg.ConfigStatus().Boot.PinsProof}
 }
 
 func paused(o client.Object) bool {
