@@ -8,7 +8,7 @@ IMG ?= ghcr.io/boot-operator/boot-operator:v$(VERSION)
 TOOL := go run ./test/cache/tool
 KUBECTL ?= $(shell command -v kubectl || echo $(TOOL) kubectl)
 GENERATED := api/v1alpha1/zz_generated.deepcopy.go config/crd/bases config/rbac/role.yaml \
-	charts/boot-operator/crds charts/boot-operator/files
+	config/metal3/crd/metal3.io_baremetalhosts.yaml charts/boot-operator/crds charts/boot-operator/files
 
 # The race detector needs a C compiler; where there is none, tests run without.
 RACE ?= $(shell command -v $$(go env CC) >/dev/null && test "$$(go env CGO_ENABLED)" = 1 && echo -race)
@@ -47,9 +47,15 @@ generate: ## Generate deepcopy functions.
 manifests: ## Generate CRDs and RBAC, and their copies in the chart.
 	$(TOOL) controller-gen crd paths=./api/... output:crd:dir=config/crd/bases
 	$(TOOL) controller-gen rbac:roleName=boot-operator paths=./cmd/... paths=./internal/... output:rbac:dir=config/rbac
+	@set -e; all=$$(mktemp -d); trap 'rm -rf "$$all"' EXIT; set -x; \
+	$(TOOL) controller-gen crd:maxDescLen=0,allowDangerousTypes=true,headerFile=config/metal3/header.txt \
+		paths=github.com/metal3-io/baremetal-operator/apis/metal3.io/v1alpha1 output:crd:dir="$$all"; \
+	cp "$$all/metal3.io_baremetalhosts.yaml" config/metal3/crd/
 	@mkdir -p charts/boot-operator/crds charts/boot-operator/files
 	cp config/crd/bases/*.yaml charts/boot-operator/crds/
 	cp config/rbac/role.yaml charts/boot-operator/files/role.yaml
+	cp config/metal3/crd/metal3.io_baremetalhosts.yaml charts/boot-operator/files/baremetalhosts.yaml
+	cp config/metal3/admission/policy.yaml charts/boot-operator/files/policy.yaml
 
 .PHONY: verify
 verify: ## Fail if a generated file, go.mod or the formatting is not up to date.

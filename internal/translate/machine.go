@@ -48,65 +48,86 @@ func ReadMachine(s *metalv1alpha1.Server) (Machine, error) {
 	for _, nic := range s.Status.NetworkInterfaces {
 		m.addNIC(nic)
 	}
-	m.bound()
+	m.bound(Machine{})
 	if m.UUID == "" && len(m.Addrs) == 0 && len(m.MACs) == 0 {
-		why := ""
-		if len(m.Skipped) > 0 {
-			why = " (" + strings.Join(m.Skipped, "; ") + ")"
-		}
-		return m, fmt.Errorf("%w identity: Server %s has neither spec.systemUUID nor a usable address in status.networkInterfaces%s", boot.ErrInvalid, s.Name, why)
+		return m, fmt.Errorf("%w identity: Server %s has neither spec.systemUUID nor a usable address in status.networkInterfaces%s", boot.ErrInvalid, s.Name, m.why())
 	}
 	return m, nil
 }
 
-func (m *Machine) addNIC(nic metalv1alpha1.NetworkInterface) {
-	if mac, err := boot.ParseMAC(nic.MACAddress); err == nil {
-		m.MACs = append(m.MACs, mac)
-	} else {
-		m.skip(nic.Name, err)
+// why is what was skipped, in parentheses, for an error; empty where nothing was.
+func (m *Machine) why() string {
+	if len(m.Skipped) == 0 {
+		return ""
 	}
+	return " (" + strings.Join(m.Skipped, "; ") + ")"
+}
+
+func (m *Machine) addNIC(nic metalv1alpha1.NetworkInterface) {
+	where := interfaceNamed(nic.Name)
+	m.addMAC(where, nic.MACAddress)
 	if nic.IP != nil { //nolint:staticcheck // older metal-operators fill only this
-		m.addAddr(nic.Name, nic.IP.Addr) //nolint:staticcheck // as above
+		m.addAddr(where, nic.IP.Addr) //nolint:staticcheck // as above
 	}
 	for _, ip := range nic.IPs {
-		m.addAddr(nic.Name, ip.Addr)
+		m.addAddr(where, ip.Addr)
 	}
 }
 
-func (m *Machine) addAddr(nic string, a netip.Addr) {
+func interfaceNamed(name string) string { return fmt.Sprintf("network interface %q", clip(name)) }
+
+func (m *Machine) addMAC(where, text string) {
+	mac, err := boot.ParseMAC(text)
+	if err != nil {
+		m.skip(where, err)
+		return
+	}
+	m.MACs = append(m.MACs, mac)
+}
+
+func (m *Machine) addAddr(where string, a netip.Addr) {
 	if !a.IsValid() {
 		return // null
 	}
 	a = boot.CanonicalAddr(a)
 	switch {
 	case a.IsUnspecified() || a.IsMulticast():
-		m.skip(nic, fmt.Errorf("%s is not the address of one machine", a))
+		m.skip(where, fmt.Errorf("%s is not the address of one machine", a))
 	case a.IsLoopback():
-		m.skip(nic, fmt.Errorf("%s is every machine's loopback address", a))
+		m.skip(where, fmt.Errorf("%s is every machine's loopback address", a))
 	case a.IsLinkLocalUnicast():
-		m.skip(nic, fmt.Errorf("%s names a machine on its own link only", a))
+		m.skip(where, fmt.Errorf("%s names a machine on its own link only", a))
 	default:
 		m.Addrs = append(m.Addrs, a)
 	}
 }
 
-func (m *Machine) skip(nic string, why error) {
+func (m *Machine) skip(where string, why error) {
 	if len(m.Skipped) < 8 {
-		m.Skipped = append(m.Skipped, fmt.Sprintf("network interface %q: %s", clip(nic), why))
+		m.Skipped = append(m.Skipped, fmt.Sprintf("%s: %s", where, why))
 	}
 }
 
-// bound sorts, drops repetitions, and keeps what a config has room for.
-func (m *Machine) bound() {
-	m.Addrs = sorted(m.Addrs, netip.Addr.Compare)
-	m.MACs = sorted(m.MACs, cmp.Compare[boot.MAC])
+// bound sorts, drops repetitions, and keeps what a config has room for, those of
+// first before others.
+func (m *Machine) bound(first Machine) {
+	m.Addrs = ordered(first.Addrs, m.Addrs, netip.Addr.Compare)
+	m.MACs = ordered(first.MACs, m.MACs, cmp.Compare[boot.MAC])
 	all := len(m.Addrs) + len(m.MACs)
-	if all <= maxIdentifiers {
-		return
+	if all > maxIdentifiers {
+		m.MACs = m.MACs[:min(len(m.MACs), max(minMACs, maxIdentifiers-len(m.Addrs)))]
+		m.Addrs = m.Addrs[:min(len(m.Addrs), maxIdentifiers-len(m.MACs))]
+		m.Skipped = append(m.Skipped, fmt.Sprintf("%d of %d addresses: a config takes %d", all-len(m.Addrs)-len(m.MACs), all, maxIdentifiers))
 	}
-	m.MACs = m.MACs[:min(len(m.MACs), max(minMACs, maxIdentifiers-len(m.Addrs)))]
-	m.Addrs = m.Addrs[:min(len(m.Addrs), maxIdentifiers-len(m.MACs))]
-	m.Skipped = append(m.Skipped, fmt.Sprintf("%d of %d addresses: a config takes %d", all-len(m.Addrs)-len(m.MACs), all, maxIdentifiers))
+	slices.SortFunc(m.Addrs, netip.Addr.Compare)
+	slices.Sort(m.MACs)
+}
+
+// ordered is each of first, sorted, and then each of the others, sorted.
+func ordered[T comparable](first, others []T, compare func(a, b T) int) []T {
+	first, others = sorted(first, compare), sorted(others, compare)
+	others = slices.DeleteFunc(others, func(v T) bool { return slices.Contains(first, v) })
+	return append(first, others...)
 }
 
 func sorted[T comparable](s []T, compare func(a, b T) int) []T {

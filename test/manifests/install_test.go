@@ -32,6 +32,14 @@ func installations(t *testing.T) map[string]struct{ kustomize, chart []*unstruct
 			render(t, "kustomize", "build", overlay(t, "netboot")),
 			chart(t, "netboot.interfaces={eth0}"),
 		},
+		"with BareMetalHosts": {
+			render(t, "kustomize", "build", overlay(t, "baremetalhost", "metal3-crds")),
+			chart(t, "baremetalhost.mode=drive", "baremetalhost.namespaces={racks}", "metal3.crds.install=true"),
+		},
+		"with admission policies": {
+			render(t, "kustomize", "build", overlay(t, "metal3")),
+			chart(t, "metal3.admissionPolicies.enabled=true"),
+		},
 	}
 }
 
@@ -76,6 +84,7 @@ func TestInstallationsApply(t *testing.T) {
 			"trust.claimNamespaces={racks}", "trust.claimNamespaceSelector=racks=yes", "image.pullSecrets={a}",
 			"extraArgs={--zap-log-level=debug}", "service.type=NodePort", "service.annotations.a=b", "podAnnotations.a=b",
 			"boot.ipxeTemplateConfigMap=ipxe", "netboot.interfaces={eth0,eth1}", "netboot.relays={10.0.0.1}", "netboot.answerEveryone=true", "netboot.ipxeDir=/ipxe",
+			"baremetalhost.mode=translate", "baremetalhost.namespaces={racks,spares}", "metal3.crds.install=true", "metal3.admissionPolicies.enabled=true",
 			"nodeSelector.a=b", "priorityClassName=system-cluster-critical", "hostNetwork=true",
 			"store.volume.ephemeral.volumeClaimTemplate.spec.resources.requests.storage=1Gi",
 			"store.volume.ephemeral.volumeClaimTemplate.spec.accessModes={ReadWriteOnce}"),
@@ -124,8 +133,8 @@ func difference(kustomize, chart string) string {
 	return "the chart has more"
 }
 
-// canonical renders objects by kind and name, without the labels that tell the
-// two ways apart.
+// canonical renders objects by kind and name, without the labels and annotations
+// that tell the two ways apart.
 func canonical(t *testing.T, objects []*unstructured.Unstructured) map[string]string {
 	t.Helper()
 	all := map[string]string{}
@@ -139,6 +148,9 @@ func canonical(t *testing.T, objects []*unstructured.Unstructured) map[string]st
 		if len(labels) == 0 {
 			unstructured.RemoveNestedField(object.Object, "metadata", "labels")
 		}
+		annotations := object.GetAnnotations()
+		delete(annotations, "helm.sh/resource-policy")
+		object.SetAnnotations(annotations)
 		text, err := yaml.Marshal(object.Object)
 		if err != nil {
 			t.Fatal(err)

@@ -44,7 +44,7 @@ type cluster struct {
 func newCluster(t *testing.T) cluster {
 	t.Helper()
 	config := controlplane.Start(t)
-	installMetal(t, config)
+	install(t, config, controlplane.MetalCRDs, controlplane.Metal3CRDs)
 	c, err := client.New(config, client.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -52,15 +52,17 @@ func newCluster(t *testing.T) cluster {
 	return cluster{Client: c, namespace: controlplane.Namespace(t, config)}
 }
 
-// installMetal installs metal-operator's own CRDs, of which documents show objects.
-func installMetal(t *testing.T, config *rest.Config) {
+// install installs others' CRDs, of which documents show objects.
+func install(t *testing.T, config *rest.Config, sources ...func() (envtest.CRDInstallOptions, error)) {
 	t.Helper()
-	crds, err := controlplane.MetalCRDs()
-	if err == nil {
-		_, err = envtest.InstallCRDs(config, crds)
-	}
-	if err != nil {
-		t.Fatalf("installing metal-operator's CRDs: %v", err)
+	for _, source := range sources {
+		crds, err := source()
+		if err == nil {
+			_, err = envtest.InstallCRDs(config, crds)
+		}
+		if err != nil {
+			t.Fatalf("installing others' CRDs: %v", err)
+		}
 	}
 }
 

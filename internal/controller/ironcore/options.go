@@ -13,13 +13,13 @@ import (
 
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
-	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
 
 	"github.com/boot-operator/boot-operator/internal/artifact"
 	"github.com/boot-operator/boot-operator/internal/boot"
+	"github.com/boot-operator/boot-operator/internal/presence"
 	"github.com/boot-operator/boot-operator/internal/translate"
 )
 
@@ -138,43 +138,18 @@ func Setup(mgr ctrl.Manager, o Options) error {
 	if o.Logger.GetSink() == nil {
 		o.Logger = mgr.GetLogger().WithName("ironcore")
 	}
-	t := &translator{Options: o, enabled: enabled, config: mgr.GetConfig(), http: mgr.GetHTTPClient(), asked: make(chan struct{}, 1)}
-	if t.discovery, err = discovery.NewDiscoveryClientForConfigAndClient(t.config, t.http); err != nil {
-		return fmt.Errorf("setting up the discovery of metal-operator's kinds: %w", err)
+	t := &translator{Options: o, enabled: enabled, config: mgr.GetConfig(), http: mgr.GetHTTPClient()}
+	if err := t.watch(); err != nil {
+		return err
 	}
-	if t.active, err = activeGauge(o.Registerer); err != nil {
-		return fmt.Errorf("registering metrics: %w", err)
-	}
-	return mgr.Add(t)
-}
-
-// activeGauge registers the gauge, or finds that of an earlier manager.
-func activeGauge(r prometheus.Registerer) (prometheus.Gauge, error) {
-	g := prometheus.NewGauge(prometheus.GaugeOpts{
-		Name: "boot_operator_ironcore_active",
-		Help: "1 while this replica translates ServerBootConfigurations, 0 while it does not lead or metal-operator's kinds are missing.",
-	})
-	if r == nil {
-		return g, nil
-	}
-	err := r.Register(g)
-	var again prometheus.AlreadyRegisteredError
-	if errors.As(err, &again) {
-		if earlier, ok := again.ExistingCollector.(prometheus.Gauge); ok {
-			return earlier, nil
-		}
-	}
-	return g, err
+	return mgr.Add(t.presence)
 }
 
 // translator runs a session for as long as metal-operator's kinds are there.
 type translator struct {
 	Options
-	enabled   translate.Paths
-	config    *rest.Config
-	http      *http.Client
-	discovery *discovery.DiscoveryClient
-	active    prometheus.Gauge
-	// asked has the kinds looked for before it is time.
-	asked chan struct{}
+	enabled  translate.Paths
+	config   *rest.Config
+	http     *http.Client
+	presence *presence.Watcher
 }

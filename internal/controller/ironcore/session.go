@@ -7,10 +7,8 @@ import (
 
 	metalv1alpha1 "github.com/ironcore-dev/metal-operator/api/v1alpha1"
 	"golang.org/x/sync/errgroup"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
-	toolscache "k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -57,7 +55,7 @@ func (t *translator) reconciler(ctx context.Context) (*reconciler, error) {
 		HTTPClient: t.http, Scheme: scheme, Mapper: mapper,
 		ReaderFailOnMissingInformer: true,
 		DefaultTransform:            strip,
-		DefaultWatchErrorHandler:    t.watchFailed,
+		DefaultWatchErrorHandler:    t.presence.WatchFailed,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("building the cache: %w", err)
@@ -116,16 +114,6 @@ func uuidOf(o client.Object) []string {
 		return nil
 	}
 	return []string{string(uuid)}
-}
-
-// watchFailed is told why a list or watch ended. That a kind is gone is no news
-// for the log: the session is about to end.
-func (t *translator) watchFailed(ctx context.Context, r *toolscache.Reflector, err error) {
-	if apierrors.IsNotFound(err) || apierrors.IsMethodNotSupported(err) {
-		t.ask()
-		return
-	}
-	toolscache.DefaultWatchErrorHandler(ctx, r, err)
 }
 
 func (t *translator) controller(r *reconciler) (controller.Controller, error) {
