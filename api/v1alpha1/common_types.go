@@ -153,6 +153,72 @@ type BootArmed struct {
 	Attempt int64 `json:"attempt"`
 }
 
+// NetworkBootStep is how far a boot through the machine's BMC has come.
+// +kubebuilder:validation:Enum=PowerOff;Arm;PowerOn;AwaitFetch;Delivered;Failed
+type NetworkBootStep string
+
+// The steps of a boot through the machine's BMC. Each is written before what it
+// names is done.
+const (
+	// NetworkBootPowerOff: the machine is being switched off.
+	NetworkBootPowerOff NetworkBootStep = "PowerOff"
+	// NetworkBootArm: the BMC is being told to boot from the network once.
+	NetworkBootArm NetworkBootStep = "Arm"
+	// NetworkBootPowerOn: the machine is being switched on.
+	NetworkBootPowerOn NetworkBootStep = "PowerOn"
+	// NetworkBootAwaitFetch: the machine has to fetch what it boots.
+	NetworkBootAwaitFetch NetworkBootStep = "AwaitFetch"
+	// NetworkBootDelivered: it did; nothing is armed again by itself.
+	NetworkBootDelivered NetworkBootStep = "Delivered"
+	// NetworkBootFailed: every tactic was tried; a new request is needed.
+	NetworkBootFailed NetworkBootStep = "Failed"
+)
+
+// NetworkBoot is one boot from the network that was asked for through the
+// machine's BMC. It is written before each side effect, so that after a crash
+// nothing is done twice.
+type NetworkBoot struct {
+	// request identifies what asked for this boot.
+	// +kubebuilder:validation:MaxLength=256
+	Request string `json:"request"`
+	// step is how far it has come: PowerOff, Arm, PowerOn, AwaitFetch, Delivered or
+	// Failed.
+	Step NetworkBootStep `json:"step"`
+	// since is when that step began.
+	Since metav1.MicroTime `json:"since"`
+	// attempt is the boot attempt that this is for.
+	// +optional
+	Attempt int64 `json:"attempt,omitempty"`
+	// try counts the times that the machine was armed for this request, from 1.
+	// +optional
+	Try int32 `json:"try,omitempty"`
+	// cut counts those of them that ended in a delivery that was cut.
+	// +optional
+	Cut int32 `json:"cut,omitempty"`
+	// tactic is what the BMC was asked for: UefiHttp, UefiHttpWithoutMode or Pxe.
+	// +optional
+	// +kubebuilder:validation:MaxLength=32
+	Tactic string `json:"tactic,omitempty"`
+	// pinnedBy is the property of the BMC that holds the URL until it is cleared:
+	// HttpBootUri, HttpDev1Uri or UrlBootFile.
+	// +optional
+	// +kubebuilder:validation:MaxLength=32
+	PinnedBy string `json:"pinnedBy,omitempty"`
+	// disarmed says that what arming left in the BMC was taken back after the
+	// delivery.
+	// +optional
+	Disarmed bool `json:"disarmed,omitempty"`
+	// lastReset is the BMC's LastResetTime from before the machine was switched on,
+	// by the BMC's own clock.
+	// +optional
+	// +kubebuilder:validation:MaxLength=64
+	LastReset string `json:"lastReset,omitempty"`
+	// message says what went wrong last.
+	// +optional
+	// +kubebuilder:validation:MaxLength=1024
+	Message string `json:"message,omitempty"`
+}
+
 // BootStatus is what the operator knows of the machine's boots.
 type BootStatus struct {
 	// attempt is the number of the present boot attempt, counted from 1. A
@@ -199,6 +265,19 @@ type BootStatus struct {
 	// is over nothing is offered over DHCP beside it.
 	// +optional
 	Armed *BootArmed `json:"armed,omitempty"`
+	// pinsURL is the property of the machine's BMC that can hold the boot URL, and
+	// so proves the machine: HttpBootUri, HttpDev1Uri or UrlBootFile.
+	// +optional
+	// +kubebuilder:validation:MaxLength=32
+	PinsURL string `json:"pinsURL,omitempty"`
+	// pinsProof is what a URL in that property proves: BMC, or Proxy where the
+	// connection to the BMC or the boot itself is not protected by TLS.
+	// +optional
+	// +kubebuilder:validation:MaxLength=16
+	PinsProof string `json:"pinsProof,omitempty"`
+	// networkBoot is the last boot that was asked for through the machine's BMC.
+	// +optional
+	NetworkBoot *NetworkBoot `json:"networkBoot,omitempty"`
 	// secretAddress is the IP address that fetched this attempt's secret first;
 	// no other address gets it.
 	// +optional
@@ -257,18 +336,27 @@ const (
 	SecretKeyIgnition = "ignition"
 	// SecretKeyValue is what Cluster API's bootstrap providers call the same.
 	SecretKeyValue = "value"
-	// SecretKeyFormat says how to read it: "fcos" means Butane, "cloud-config"
-	// user data for cloud-init; anything else means Ignition JSON.
+	// SecretKeyMetal3UserData is what users of BareMetalHosts call the same.
+	SecretKeyMetal3UserData = "userData"
+	// SecretKeyFormat says how to read it: "ignition", "fcos" for Butane or
+	// "cloud-config" for user data for cloud-init. Without it the document's
+	// beginning tells; under SecretKeyIgnition any other word means Ignition JSON.
 	SecretKeyFormat = "format"
 	// SecretKeyUserData holds user data for cloud-init, where it is not under
 	// SecretKeyIgnition or SecretKeyValue.
 	SecretKeyUserData = "user-data"
+	// SecretKeyMetaData holds a mapping of strings, as YAML or JSON.
+	SecretKeyMetaData = "metaData"
+	// SecretKeyNetworkData holds OpenStack network data, as JSON or YAML.
+	SecretKeyNetworkData = "networkData"
 	// SecretKeyVendorData and SecretKeyNetworkConfig hold the optional files of
 	// cloud-init's NoCloud data source.
 	SecretKeyVendorData    = "vendor-data"
 	SecretKeyNetworkConfig = "network-config"
 	// SecretKeyIPXEScript holds an iPXE script.
 	SecretKeyIPXEScript = "ipxe-script"
+	// FormatIgnition is the value of SecretKeyFormat for Ignition JSON.
+	FormatIgnition = "ignition"
 	// FormatButane is the value of SecretKeyFormat for Butane of any variant.
 	FormatButane = "fcos"
 	// FormatCloudConfig is the value of SecretKeyFormat for cloud-init.

@@ -54,8 +54,14 @@ const (
 	ReasonSecretNotFound   = "SecretNotFound"
 	ReasonSecretKeyMissing = "SecretKeyMissing"
 
+	ReasonMetaDataInvalid           = "MetaDataInvalid"
+	ReasonNetworkDataInvalid        = "NetworkDataInvalid"
+	ReasonUserDataFormatUnknown     = "UserDataFormatUnknown"
+	ReasonUserDataFormatUnsupported = "UserDataFormatUnsupported"
+
 	ReasonIdentifiable            = "Identifiable"
 	ReasonIdentifiedByClaim       = "IdentifiedByClaim"
+	ReasonIdentifiedByBMC         = "IdentifiedByBMC"
 	ReasonNoIdentity              = "NoIdentity"
 	ReasonInvalidIdentity         = "InvalidIdentity"
 	ReasonNoPathNamesThisMachine  = "NoPathNamesThisMachine"

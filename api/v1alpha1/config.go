@@ -33,13 +33,15 @@ type Config interface {
 type CommonSpec struct {
 	SystemUUID string
 	// Identifiers are IP and MAC addresses as they were written.
-	Identifiers       []string
-	Image             string
-	Architecture      Architecture
-	PullSecretRef     *corev1.LocalObjectReference
-	IgnitionSecretRef *corev1.LocalObjectReference
-	BootPolicy        BootPolicy
-	MinimumProof      Proof
+	Identifiers          []string
+	Image                string
+	Architecture         Architecture
+	PullSecretRef        *corev1.LocalObjectReference
+	IgnitionSecretRef    *corev1.LocalObjectReference
+	MetaDataSecretRef    *corev1.LocalObjectReference
+	NetworkDataSecretRef *corev1.LocalObjectReference
+	BootPolicy           BootPolicy
+	MinimumProof         Proof
 }
 
 // Kind returns HTTPBootConfig.
@@ -50,7 +52,8 @@ func (c *HTTPBootConfig) Common() CommonSpec {
 	s := &c.Spec
 	return CommonSpec{
 		SystemUUID: s.SystemUUID, Identifiers: s.NetworkIdentifiers, Image: s.Image, Architecture: s.Architecture,
-		PullSecretRef: s.PullSecretRef, IgnitionSecretRef: s.IgnitionSecretRef, BootPolicy: s.BootPolicy, MinimumProof: s.MinimumProof,
+		PullSecretRef: s.PullSecretRef, IgnitionSecretRef: s.IgnitionSecretRef, MetaDataSecretRef: s.MetaDataSecretRef,
+		NetworkDataSecretRef: s.NetworkDataSecretRef, BootPolicy: s.BootPolicy, MinimumProof: s.MinimumProof,
 	}
 }
 
@@ -65,7 +68,8 @@ func (c *IPXEBootConfig) Common() CommonSpec {
 	s := &c.Spec
 	return CommonSpec{
 		SystemUUID: s.SystemUUID, Identifiers: slices.Concat(s.SystemIPs, s.NetworkIdentifiers), Image: s.Image, Architecture: s.Architecture,
-		PullSecretRef: s.PullSecretRef, IgnitionSecretRef: s.IgnitionSecretRef, BootPolicy: s.BootPolicy, MinimumProof: s.MinimumProof,
+		PullSecretRef: s.PullSecretRef, IgnitionSecretRef: s.IgnitionSecretRef, MetaDataSecretRef: s.MetaDataSecretRef,
+		NetworkDataSecretRef: s.NetworkDataSecretRef, BootPolicy: s.BootPolicy, MinimumProof: s.MinimumProof,
 	}
 }
 

@@ -83,11 +83,25 @@ type IPXEBootConfigSpec struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=2048
 	IPXEServerURL string `json:"ipxeServerURL,omitempty"`
-	// ignitionSecretRef names a Secret in the same namespace whose key "ignition"
-	// holds the machine's Ignition document, Butane if its key "format" is "fcos",
-	// or user data for cloud-init if that is "cloud-config".
+	// ignitionSecretRef names a Secret in the same namespace whose key "ignition",
+	// "value" or "userData" holds the machine's Ignition document, Butane if its key
+	// "format" is "fcos", or user data for cloud-init if that is "cloud-config".
+	// Without "format" the document's beginning tells user data from Ignition.
 	// +optional
 	IgnitionSecretRef *corev1.LocalObjectReference `json:"ignitionSecretRef,omitempty"`
+	// metaDataSecretRef names a Secret in the same namespace whose key "metaData"
+	// holds a mapping of strings as YAML or JSON, of at most 64 KiB. It goes with
+	// the document of ignitionSecretRef: into cloud-init's meta-data, or into
+	// /etc/boot-operator/meta-data.json by way of Ignition.
+	// +optional
+	MetaDataSecretRef *corev1.LocalObjectReference `json:"metaDataSecretRef,omitempty"`
+	// networkDataSecretRef names a Secret in the same namespace whose key
+	// "networkData" holds OpenStack network data (network_data.json) as JSON or
+	// YAML, of at most 64 KiB. It is converted to networking config version 2 and
+	// goes with the document of ignitionSecretRef: as cloud-init's network-config,
+	// or into /etc/boot-operator/network-config.yaml by way of Ignition.
+	// +optional
+	NetworkDataSecretRef *corev1.LocalObjectReference `json:"networkDataSecretRef,omitempty"`
 	// ipxeScriptSecretRef names a Secret in the same namespace whose key
 	// "ipxe-script" holds the machine's own iPXE script.
 	// +optional

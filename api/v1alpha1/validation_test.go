@@ -138,3 +138,24 @@ func TestWhatUsersWroteBeforeStillApplies(t *testing.T) {
 		assert.NoError(t, create(c.kind, c.spec), fmt.Sprint(i, c.spec))
 	}
 }
+
+func TestEveryReferenceToASecretIsKept(t *testing.T) {
+	cfg := controlplane.Start(t)
+	c, err := client.New(cfg, client.Options{Scheme: runtime.NewScheme()})
+	require.NoError(t, err)
+	ns := controlplane.Namespace(t, cfg)
+	for kind, base := range map[string]spec{v1alpha1.KindHTTPBootConfig: httpBase, v1alpha1.KindIPXEBootConfig: ipxeBase} {
+		o := &unstructured.Unstructured{Object: map[string]any{"spec": with(base, spec{
+			"ignitionSecretRef": spec{"name": "user"}, "metaDataSecretRef": spec{"name": "meta"}, "networkDataSecretRef": spec{"name": "net"},
+		})}}
+		o.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind(kind))
+		o.SetNamespace(ns)
+		o.SetName("m")
+		require.NoError(t, c.Create(t.Context(), o), kind)
+		for field, want := range map[string]string{"ignitionSecretRef": "user", "metaDataSecretRef": "meta", "networkDataSecretRef": "net"} {
+			got, _, err := unstructured.NestedString(o.Object, "spec", field, "name")
+			require.NoError(t, err)
+			assert.Equal(t, want, got, kind+" "+field)
+		}
+	}
+}

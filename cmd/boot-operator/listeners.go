@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/boot-operator/boot-operator/internal/boot"
+	"github.com/boot-operator/boot-operator/internal/controller/host"
 	"github.com/boot-operator/boot-operator/internal/httpserver"
 )
 
@@ -63,7 +64,7 @@ func (s settings) literalBootURL(local netip.Addr) string {
 
 // handsOutTokens says whether machines are given tokens.
 func (s settings) handsOutTokens() bool {
-	return len(s.netbootInterfaces) > 0 || len(s.dhcp) > 0
+	return len(s.netbootInterfaces) > 0 || len(s.dhcp) > 0 || s.hosts.mode == host.ModeDrive
 }
 
 // controllersOf returns those of names that --controllers names.

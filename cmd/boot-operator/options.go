@@ -88,6 +88,8 @@ type options struct {
 	secretWatch            bool
 	secretPollBudget       float64
 	serverBootConfigBoth   bool
+
+	hostOptions
 }
 
 // flags returns the operator's flags, bound to o.
@@ -99,6 +101,7 @@ func (o *options) flags() *pflag.FlagSet {
 	o.netbootFlags(f)
 	o.artifactFlags(f)
 	o.controllerFlags(f)
+	o.hostOptions.flags(f)
 	f.BoolVar(&o.version, "version", false, "print the version and exit")
 	logging := flag.NewFlagSet("logging", flag.ContinueOnError)
 	o.zap.BindFlags(logging)
@@ -129,7 +132,7 @@ func (o *options) trustFlags(f *pflag.FlagSet) {
 	f.StringSliceVar(&o.proxyProtocolFrom, "proxy-protocol-from", nil, "prefixes of TCP balancers whose PROXY protocol v2 header names the client's address")
 	f.StringSliceVar(&o.untrustedClients, "untrusted-clients", nil, "prefixes whose addresses prove nothing, such as a pod network that Node objects do not tell")
 	f.BoolVar(&o.trustClusterAddresses, "trust-cluster-addresses", false, "let the addresses of this cluster's nodes and pods prove a machine's identity; any workload there can then get its secrets")
-	f.StringVar(&o.tokenSecret, "token-secret", "boot-operator-token-keys", "name of the Secret with the keys of boot tokens (entries key-<0..255>, at least 32 bytes each; one or two), in the operator's namespace; it is made where tokens are handed out (--netboot-interface, --trusted-dhcp) and there is none")
+	f.StringVar(&o.tokenSecret, "token-secret", "boot-operator-token-keys", "name of the Secret with the keys of boot tokens (entries key-<0..255>, at least 32 bytes each; one or two), in the operator's namespace; it is made where tokens are handed out (--netboot-interface, --trusted-dhcp, --baremetalhost-mode=drive) and there is none")
 }
 
 func (o *options) netbootFlags(f *pflag.FlagSet) {
@@ -206,6 +209,7 @@ type settings struct {
 	mirrors           map[string][]string
 	registryCA        []byte
 	registryAuth      []byte
+	hosts             hostSettings
 }
 
 // settings checks o and returns what it means; the error lists everything that
@@ -231,6 +235,7 @@ func (o options) settings() (settings, error) {
 	if o.claimNamespaceSelector != "" {
 		s.namespaceSelector = check(c, "claim-namespace-selector", o.claimNamespaceSelector, func(v string) (labels.Selector, error) { return labels.Parse(v) })
 	}
+	s.hosts = o.hostOptions.settings(c, o)
 	c.together(o)
 	s.bootAddress, s.imageAddress = off(o.bootAddress), off(o.imageAddress)
 	s.probeAddress = off(o.probeAddress)

@@ -26,6 +26,7 @@ import (
 	"github.com/boot-operator/boot-operator/internal/netboot"
 	"github.com/boot-operator/boot-operator/internal/observe"
 	"github.com/boot-operator/boot-operator/internal/prefetch"
+	"github.com/boot-operator/boot-operator/internal/redfish"
 	"github.com/boot-operator/boot-operator/internal/render"
 	"github.com/boot-operator/boot-operator/internal/uki"
 )
@@ -48,6 +49,7 @@ type parts struct {
 	scripts      *render.Scripts
 	ipxeTemplate *ipxeTemplate
 	netboot      *netboot.Server
+	bmcs         *redfish.Clients
 	leadership   *leadership
 	listeners    []listener
 	serving      atomic.Bool
@@ -61,6 +63,7 @@ func assemble(ctx context.Context, s settings, c cluster.Cluster, logger logr.Lo
 			return nil, err
 		}
 	}
+	p.bmcs = redfish.New(redfish.Options{Limits: bmcLimits(s)})
 	p.leadership = &leadership{cluster: c, options: s, logger: logger.WithName("leader"), setup: p.setupControllers}
 	return p, nil
 }
@@ -137,7 +140,7 @@ func (p *parts) buildPrefetch(ctx context.Context) (err error) {
 
 // setupControllers adds the controllers to a manager, once for each manager.
 func (p *parts) setupControllers(mgr ctrl.Manager) error {
-	return errors.Join(p.setupBootConfig(mgr), p.setupIroncore(mgr))
+	return errors.Join(p.setupBootConfig(mgr), p.setupIroncore(mgr), p.setupHosts(mgr))
 }
 
 // setupIroncore adds the controllers of ServerBootConfigurations.
@@ -162,6 +165,7 @@ func (p *parts) setupBootConfig(mgr ctrl.Manager) error {
 		Attempts:         p.observer,
 		Changed:          p.inventory.Changed,
 		MadeFor:          p.madeFor,
+		Takes:            p.takes,
 		ArtifactURL:      p.settings.artifactURL,
 		Architecture:     p.settings.arch,
 		MinimumProof:     p.settings.proof,
@@ -182,18 +186,44 @@ func (p *parts) madeFor(ctx context.Context, d boot.Digest) (boot.Architecture, 
 	return madeFor(ctx, p.store, d)
 }
 
-func madeFor(ctx context.Context, blobs boot.Blobs, d boot.Digest) (boot.Architecture, error) {
+func madeFor(ctx context.Context, blobs boot.Blobs, d boot.Digest) (arch boot.Architecture, err error) {
+	err = inspect(ctx, blobs, d, func(_ *os.File, info uki.Info) error {
+		arch = boot.Architecture(info.Architecture)
+		return nil
+	})
+	return arch, err
+}
+
+// takes reads from a UKI in the store in which formats it reads user data.
+func (p *parts) takes(ctx context.Context, d boot.Digest) (bootconfig.Formats, error) {
+	return takes(ctx, p.store, d)
+}
+
+func takes(ctx context.Context, blobs boot.Blobs, d boot.Digest) (f bootconfig.Formats, err error) {
+	err = inspect(ctx, blobs, d, func(file *os.File, info uki.Info) error {
+		text, err := info.CommandLine(file)
+		f.Ignition, f.CloudInit = uki.Reads(text)
+		return err
+	})
+	return f, err
+}
+
+// inspect opens a UKI in the store for as long as use takes.
+func inspect(ctx context.Context, blobs boot.Blobs, d boot.Digest, use func(*os.File, uki.Info) error) error {
 	b, err := blobs.Open(ctx, d)
 	if err != nil {
-		return "", err
+		return err
 	}
 	defer func() { _ = b.Close() }()
 	f := b.File()
 	if f == nil {
-		return "", fmt.Errorf("blob %s is arriving: %w", d, boot.ErrNotReady)
+		return fmt.Errorf("blob %s is arriving: %w", d, boot.ErrNotReady)
 	}
 	info, err := uki.Inspect(f, b.Size())
-	return boot.Architecture(info.Architecture), err
+	if err != nil {
+		return err
+	}
+	return use(f, info)
 }
 
 // claims tells the controllers what the inventory knows.

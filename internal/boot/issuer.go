@@ -46,6 +46,27 @@ func (i *Issuer) Boot(p *Plan, c Client) (string, error) {
 	})
 }
 
+// Armed returns a token for the boot bytes of the boot that comes next, to be set
+// in a URL through the machine's BMC, and the number of that boot's attempt.
+// Whoever has it is proven by proof, which is BMC, or Proxy where the URL could
+// have been seen on its way. The token is good for as long as an attempt can be.
+// Its errors are those of Boot, but for ErrArmed: it takes the place of the one
+// that is out.
+func (i *Issuer) Armed(p *Plan, proof Proof) (token string, attempt int64, err error) {
+	if proof < Proxy || proof < p.MinimumProof {
+		return "", 0, fmt.Errorf("minting a token for %s: %w: %s", p.Object, ErrUnproven, proof)
+	}
+	a, err := i.attempts.Coming(p)
+	if err != nil {
+		return "", 0, fmt.Errorf("minting a token for %s: %w", p.Object, err)
+	}
+	token, err = i.keys.Mint(Token{
+		Object: UUID(p.Object.UID), Attempt: a.Number, Audience: AudienceBoot, Proof: proof,
+		Expires: i.now().Add(AttemptLifetime),
+	})
+	return token, a.Number, err
+}
+
 // Secret returns a token for the secrets of an attempt that the client c has
 // begun; it is good for as long as the attempt can be. It returns ErrUnproven as
 // Boot does, and ErrNotReady when there are no keys.

@@ -53,10 +53,12 @@ type Secrets interface {
 	Script(ctx context.Context, p *Plan) ([]byte, error)
 }
 
-// CloudInit is what the NoCloud data source of cloud-init asks for. VendorData
-// and NetworkConfig may be empty.
+// CloudInit is what the NoCloud data source of cloud-init asks for. All but the
+// user data may be empty.
 type CloudInit struct {
 	UserData, VendorData, NetworkConfig []byte
+	// MetaData is what the machine is told of itself beside its instance-id.
+	MetaData map[string]string
 }
 
 // Attempts knows and records how machines boot. Nothing but Commit and Refresh

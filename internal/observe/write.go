@@ -158,7 +158,8 @@ func (o *Observer) write(ctx context.Context, live v1alpha1.Config, next *state)
 // resourceVersion of the object that it was made from.
 func applyConfiguration(live v1alpha1.Config, next *state) (runtime.ApplyConfiguration, error) {
 	owned := *next.boot()
-	owned.Armed = nil // whoever speaks to the BMC writes it
+	owned.Armed, owned.NetworkBoot = nil, nil // whoever speaks to the BMC writes these
+	owned.PinsURL, owned.PinsProof = "", ""
 	status := v1alpha1.ConfigStatus{Boot: &owned, Conditions: next.conditions()}
 	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&status)
 	if err != nil {
