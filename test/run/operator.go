@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/boot-operator/boot-operator/test/cache"
+	"github.com/boot-operator/boot-operator/test/lab"
 )
 
 const (
@@ -82,6 +83,10 @@ func (s *site) everythingOn() []string {
 		"--artifact-max-bytes=1Gi",
 		"--resolve-interval=10s",
 		"--controllers=*",
+		"--baremetalhost-mode=drive",
+		"--bmc-ca-file=" + s.workdir.file("tls.crt"),
+		// A machine in QEMU finds our loopback at its gateway, and comes from 127.0.0.1.
+		fmt.Sprintf("--bmc-boot-url=http://%s:%d", lab.UserGateway, s.ports.boot),
 		"--leader-elect",
 		"--namespace=" + operatorNamespace,
 		"--token-secret=" + tokenSecret,

@@ -156,7 +156,7 @@ func TestDemoBootsAMachine(t *testing.T) {
 	r := start(t, dir, build(t), "--demo")
 	r.waitReady(t)
 	eventuallyWithin(t, 3*time.Minute, func() error {
-		return matches(r.output.String(), `(?s)\| `+regexp.QuoteMeta(greeting)+`.*UKIFetched=True UKIDelivered.*from 127\.0\.0\.1, proof Address`)
+		return matches(r.output.String(), `(?s)\| `+regexp.QuoteMeta(greeting)+`.*UKIFetched=True UKIDelivered.*from 127\.0\.0\.1, proof Proxy`)
 	})
 	require.NoError(t, r.cmd.Process.Signal(syscall.SIGTERM))
 	require.NoError(t, r.wait(t))

@@ -11,6 +11,7 @@ import (
 	"text/template"
 	"time"
 
+	metal3 "github.com/metal3-io/baremetal-operator/apis/metal3.io/v1alpha1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -118,7 +119,7 @@ func (s *site) waitForSample(ctx context.Context) error {
 func (s *site) sample(ctx context.Context) (*v1alpha1.HTTPBootConfig, error) {
 	if s.client == nil {
 		scheme := runtime.NewScheme()
-		if err := v1alpha1.AddToScheme(scheme); err != nil {
+		if err := errors.Join(v1alpha1.AddToScheme(scheme), metal3.AddToScheme(scheme)); err != nil {
 			return nil, err
 		}
 		c, err := client.New(s.plane.Config, client.Options{Scheme: scheme})

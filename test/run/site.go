@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/envtest"
 
 	"github.com/boot-operator/boot-operator/test/controlplane"
 )
@@ -27,6 +28,7 @@ type site struct {
 	image        string
 	ports        ports
 	operator     *operator
+	stopMachine  func() // the demo's machine and its BMC
 }
 
 func (s *site) startControlPlane(ctx context.Context) error {
@@ -38,6 +40,13 @@ func (s *site) startControlPlane(ctx context.Context) error {
 		return err
 	}
 	s.plane = plane
+	crds, err := controlplane.Metal3CRDs()
+	if err != nil {
+		return err
+	}
+	if _, err := envtest.InstallCRDs(plane.Config, crds); err != nil {
+		return fmt.Errorf("installing Metal3's CRD: %w", err)
+	}
 	if err := os.WriteFile(s.workdir.file("kubeconfig"), plane.Kubeconfig, 0o600); err != nil {
 		return err
 	}
@@ -49,6 +58,9 @@ func (s *site) stop() error {
 	var errs []error
 	if s.operator != nil {
 		errs = append(errs, s.operator.stop())
+	}
+	if s.stopMachine != nil {
+		s.stopMachine()
 	}
 	if s.stopRegistry != nil {
 		errs = append(errs, s.stopRegistry())
