@@ -59,6 +59,7 @@ func flagsPage() []byte {
 		{"Network boot", o.netbootFlags},
 		{"Images", o.artifactFlags},
 		{"Controllers", o.controllerFlags},
+		{"BareMetalHosts and BMCs", o.hostOptions.flags},
 		{"Logging", func(f *pflag.FlagSet) { f.AddFlagSet(o.flags()) }}, // what no other group has
 	} {
 		f := pflag.NewFlagSet(group.title, pflag.ContinueOnError)
