@@ -22,6 +22,10 @@ var observed = []string{
 	v1alpha1.ConditionClientAddressAmbiguous, v1alpha1.ConditionForeignBootOffer,
 }
 
+// ofBMCs are the fields of status.boot that whoever speaks to the machine's BMC
+// writes: the target's finds them out anew.
+var ofBMCs = []string{"armed", "networkBoot", "pinsURL", "pinsProof"}
+
 // carried is the part of a status that the target cannot find out by itself: the
 // boot attempt with everything that says whether it is spent, and the conditions
 // observed. It is nil when no attempt was ever opened.
@@ -34,6 +38,9 @@ func carried(source *unstructured.Unstructured, generation int64) map[string]any
 	boot, _, _ := unstructured.NestedMap(source.Object, "status", "boot")
 	if attempt, _ := boot["attempt"].(int64); attempt < 1 {
 		return nil
+	}
+	for _, field := range ofBMCs {
+		delete(boot, field)
 	}
 	translate(boot, "openedGeneration", source.GetGeneration(), generation)
 	out := map[string]any{"boot": boot}
