@@ -38,7 +38,7 @@ type hostOptions struct {
 func (o *hostOptions) flags(f *pflag.FlagSet) {
 	f.StringVar(&o.hostMode, "baremetalhost-mode", string(host.ModeOff), "what is done for BareMetalHosts (metal3.io): off; translate, which makes the configs of hosts that somebody else powers; or drive, which owns their whole life, without baremetal-operator. Waits for Metal3's CRD")
 	f.StringSliceVar(&o.hostNamespaces, "baremetalhost-namespaces", nil, "namespaces whose BareMetalHosts are looked after, to keep apart from baremetal-operator; empty: all")
-	f.BoolVar(&o.hostAllowPXE, "baremetalhost-allow-pxe", true, "boot a host by PXE and iPXE where its image has a kernel and an initrd, and its BMC or its firmware cannot boot over HTTP")
+	f.BoolVar(&o.hostAllowPXE, "baremetalhost-allow-pxe", true, "boot a host by PXE and iPXE where its BMC or its firmware cannot boot over HTTP: the kernel and initrd of its image, or its UKI")
 	f.StringVar(&o.hostProvisionedWhen, "baremetalhost-provisioned-when", string(v1alpha1.ProvisionedWhenImageAndUserData), "what a machine must have fetched for its BareMetalHost to be provisioned, where an annotation does not say: ImageAndUserData, Image or UserData")
 	f.DurationVar(&o.hostFetchTimeout, "baremetalhost-fetch-timeout", 20*time.Minute, "how long a machine that was switched on may take to fetch what it boots before it is armed again; below 30m, when a boot attempt closes")
 	f.StringVar(&o.bmcCAFile, "bmc-ca-file", "", "PEM bundle of certificate authorities that are trusted for BMCs besides the system's")

@@ -89,6 +89,12 @@ func appendDigest(b []byte, digest string) []byte {
 	return append(append(append(b, "# "...), digest...), '\n')
 }
 
+// noOptions names the image by a control character. iPXE passes the name of an EFI
+// image as the beginning of its load options, and systemd-stub takes those for the
+// kernel's command line, in place of the one in the UKI, unless they begin with
+// something unprintable.
+const noOptions = "set unprintable:hexraw 01\n"
+
 // ukiScript returns the script that starts a UKI, which is an EFI application:
 // on a BIOS machine it leaves.
 func ukiScript(p *boot.Plan, l Links) ([]byte, error) {
@@ -104,6 +110,6 @@ func ukiScript(p *boot.Plan, l Links) ([]byte, error) {
 		}
 		b = appendDigest(b, string(a.Digest))
 	}
-	b = append(append(append(b, "kernel --name uki.efi "...), url...), orFailed...)
+	b = append(append(append(b, noOptions+"kernel --name ${unprintable:string} "...), url...), orFailed...)
 	return append(b, fetchTail...), nil
 }

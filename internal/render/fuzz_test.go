@@ -50,7 +50,7 @@ var linesOf = map[string][]*regexp.Regexp{
 	"default": patterns(`#!ipxe`, `set tries:int32 0`, `:fetch`, `imgfree`, `# sha256:[0-9a-f]{64}`, `kernel \S+ [!-~ ]+ \|\| goto failed`, `# sha256:[0-9a-f]{64}`,
 		`initrd --name initrd \S+ \|\| goto failed`, `boot \|\| goto leave`, `:failed`, `inc tries`, `iseq \$\{tries\} 6 && goto leave \|\|`, `echo Trying again in 5 seconds`, `sleep 5`,
 		`goto fetch`, `:leave`, `echo Nothing was booted; leaving for the next boot device`, `exit 1`),
-	"uki": patterns(`#!ipxe`, `iseq \$\{platform\} efi \|\| goto leave`, `set tries:int32 0`, `:fetch`, `imgfree`, `kernel --name uki.efi \S+ \|\| goto failed`, `boot \|\| goto leave`,
+	"uki": patterns(`#!ipxe`, `iseq \$\{platform\} efi \|\| goto leave`, `set tries:int32 0`, `:fetch`, `imgfree`, `set unprintable:hexraw 01`, `kernel --name \$\{unprintable:string\} \S+ \|\| goto failed`, `boot \|\| goto leave`,
 		`:failed`, `inc tries`, `iseq \$\{tries\} 6 && goto leave \|\|`, `echo Trying again in 5 seconds`, `sleep 5`, `goto fetch`, `:leave`,
 		`echo Nothing was booted; leaving for the next boot device`, `exit 1`),
 	"own": patterns(`#!ipxe`, `1 .*`, `2 .*`, `3 .*`, `4 .*`, `5 .*`, `6 .*`, `7 .*`, `8`),
@@ -83,7 +83,7 @@ func checkLines(t *testing.T, kind, script string) {
 		}
 		i += 2
 	}
-	if want := map[string]int{"default": 1, "uki": 2, "own": 1}[kind]; strings.Count(script, "${") != want {
+	if want := map[string]int{"default": 1, "uki": 3, "own": 1}[kind]; strings.Count(script, "${") != want {
 		t.Fatalf("%d expansions instead of %d:\n%s", strings.Count(script, "${"), want, script)
 	}
 	for _, line := range lines {

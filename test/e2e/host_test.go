@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"crypto/tls"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -68,6 +69,24 @@ func (s *site) bmc(ca *lab.CA, profile string, options lab.MachineOptions) *bmc 
 	go func() { _ = server.ServeTLS(l, "", "") }()
 	s.t.Cleanup(func() { _ = server.Close(); sim.Close(); cancel() })
 	return &bmc{BMC: sim, machine: m, address: "redfish://" + l.Addr().String() + sim.SystemPath()}
+}
+
+// memoryBMC starts a BMC in front of a machine that is not there, over HTTPS; front,
+// if any, is asked before the BMC.
+func (s *site) memoryBMC(certificate *tls.Config, front func(http.Handler) http.Handler, options bmcsim.Options) *bmc {
+	s.t.Helper()
+	options.Username, options.Password = bmcUser, bmcPassword
+	sim, err := bmcsim.New(options)
+	require.NoError(s.t, err)
+	var handler http.Handler = sim
+	if front != nil {
+		handler = front(sim)
+	}
+	l := s.network.Listen("tcp", "127.0.0.1:0")
+	server := &http.Server{Handler: handler, TLSConfig: certificate, ReadHeaderTimeout: 10 * time.Second}
+	go func() { _ = server.ServeTLS(l, "", "") }()
+	s.t.Cleanup(func() { _ = server.Close(); sim.Close() })
+	return &bmc{BMC: sim, address: "redfish://" + l.Addr().String() + sim.SystemPath()}
 }
 
 // drive runs a replica that owns the site's hosts.
@@ -234,6 +253,32 @@ func TestABareMetalHostWhoseBMCKnowsOnlyPXEIsInstalled(t *testing.T) {
 	b.machine.Expect("UKI-BOOTED uuid="+b.machine.UUID(), netbootTime)
 	b.machine.ExpectLine(`^IGNITION-APPLIED over-pxe`, bootTime)
 	s.becomes("m", metal3.StateProvisioned)
+	require.Equal(t, 1, b.switched(), "one boot: %+v", b.Resets())
+}
+
+// The same with an image that has a UKI and nothing else: iPXE starts it.
+func TestAUKIIsInstalledByPXEWhereTheBMCKnowsNothingElse(t *testing.T) {
+	t.Parallel()
+	lab.Require(t, lab.IPXE)
+	s := newSite(t)
+	s.installMetal3()
+	registry := s.registry()
+	image := registry.publish("os/lab", "1", map[string][]byte{"amd64": labOS(t, s, "amd64")})
+	s.addressesOnly()
+	options := installed(t, "ours")
+	options.Boot = lab.UEFIPXE
+	b := s.bmc(lab.NewCA(t, "bmcs"), "openbmc", options)
+	s.drive(registry, "--netboot-interface=br0")
+
+	s.declare("m", b)
+	s.becomes("m", metal3.StateAvailable)
+	s.create(s.userDataIgnition("m", "uki-over-pxe"))
+	s.boot("m", image, "raw")
+	s.hostWhere("m", "on", func(h *metal3.BareMetalHost) bool { return h.Status.PoweredOn })
+	b.machine.Expect("UKI-BOOTED uuid="+b.machine.UUID(), netbootTime)
+	b.machine.ExpectLine(`^IGNITION-APPLIED uki-over-pxe`, bootTime)
+	s.becomes("m", metal3.StateProvisioned)
+	require.Equal(t, "Pxe", s.configOf("m").Status.Boot.NetworkBoot.Tactic)
 	require.Equal(t, 1, b.switched(), "one boot: %+v", b.Resets())
 }
 

@@ -58,8 +58,19 @@ func (all children) booted(record *v1alpha1.NetworkBoot) child {
 	if record == nil || len(all) == 0 {
 		return nil
 	}
-	if redfish.Tactic(record.Tactic) == redfish.TacticPXE {
-		return all.kind(v1alpha1.KindIPXEBootConfig)
+	return all.bootedBy(redfish.Tactic(record.Tactic))
+}
+
+// bootedBy is the config that a tactic boots: for PXE that with a kernel and an
+// initrd if there is one, else the one with a UKI, which iPXE starts too. There is
+// one at least.
+func (all children) bootedBy(t redfish.Tactic) child {
+	kind := v1alpha1.KindHTTPBootConfig
+	if t == redfish.TacticPXE {
+		kind = v1alpha1.KindIPXEBootConfig
+	}
+	if c := all.kind(kind); c != nil {
+		return c
 	}
 	return all[0]
 }

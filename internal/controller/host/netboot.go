@@ -333,7 +333,7 @@ func (n *netboot) powerOn(ctx context.Context) error {
 	if n.host.Spec.DisablePowerOff {
 		return n.restart(ctx)
 	}
-	if seen := n.children.fetched(&n.record); seen.boot || seen.secret {
+	if seen := n.children.fetched(&n.record); seen.boot || seen.secret || !seen.committed.IsZero() {
 		n.host.Status.PoweredOn = true // whatever its BMC says
 		return n.to(ctx, v1alpha1.NetworkBootAwaitFetch)
 	}
@@ -537,7 +537,7 @@ func (n *netboot) tactics() []redfish.Tactic {
 	if n.children.kind(v1alpha1.KindHTTPBootConfig) != nil && n.paths.HTTP {
 		all = append(all, redfish.TacticHTTP, redfish.TacticHTTPWithoutMode)
 	}
-	if n.children.kind(v1alpha1.KindIPXEBootConfig) != nil && n.paths.PXE {
+	if n.paths.PXE && n.pxeNamesIt() {
 		all = append(all, redfish.TacticPXE)
 	}
 	if len(all) == 0 {
@@ -546,17 +546,19 @@ func (n *netboot) tactics() []redfish.Tactic {
 	return all
 }
 
-// child is the config that the present tactic boots.
-func (n *netboot) child() child {
-	kind := v1alpha1.KindHTTPBootConfig
-	if n.tactic() == redfish.TacticPXE {
-		kind = v1alpha1.KindIPXEBootConfig
+// pxeNamesIt says whether the machine is known, and has something to boot, when it
+// boots by PXE: a kernel and an initrd, or a UKI, which iPXE starts too. A URL in
+// the BMC names nobody there.
+func (n *netboot) pxeNamesIt() bool {
+	if n.children.kind(v1alpha1.KindIPXEBootConfig) != nil {
+		return true
 	}
-	if c := n.children.kind(kind); c != nil {
-		return c
-	}
-	return n.children[0]
+	c := conditionOf(n.children[0], v1alpha1.ConditionIdentifiable)
+	return n.AllowPXE && (c == nil || c.Reason != v1alpha1.ReasonIdentifiedByBMC)
 }
+
+// child is the config that the present tactic boots.
+func (n *netboot) child() child { return n.children.bootedBy(n.tactic()) }
 
 // pins says whether this tactic's URL is set through the BMC.
 func (n *netboot) pins(t redfish.Tactic) bool {

@@ -37,7 +37,7 @@ func (n *netboot) preflight(ctx context.Context) (bool, error) {
 // bootable says whether the BMC and the image have a way to boot in common.
 func (n *netboot) bootable() error {
 	http, pxe := n.children.kind(v1alpha1.KindHTTPBootConfig) != nil, n.children.kind(v1alpha1.KindIPXEBootConfig) != nil
-	if http && n.paths.HTTP || pxe && n.paths.PXE {
+	if http && (n.paths.HTTP || n.paths.PXE && n.AllowPXE) || pxe && n.paths.PXE {
 		return nil
 	}
 	n.visit.paths.forget(n.host.UID) // its firmware may be updated meanwhile
@@ -45,7 +45,7 @@ func (n *netboot) bootable() error {
 	case !n.paths.HTTP && !n.paths.PXE:
 		return wrong(metal3.ProvisioningError, ReasonNoNetworkBoot, errors.New("the BMC offers no override for a boot from the network, neither UefiHttp nor Pxe: update its firmware; nothing was switched off"))
 	case http:
-		return wrong(metal3.ProvisioningError, ReasonNoNetworkBoot, errors.New("the image has a UKI, which is booted over HTTP, and the BMC offers only Pxe; use an image with a kernel and an initrd too (and --baremetalhost-allow-pxe), or update the BMC; nothing was switched off"))
+		return wrong(metal3.ProvisioningError, ReasonNoNetworkBoot, errors.New("the BMC offers only Pxe, which the operator's --baremetalhost-allow-pxe=false rules out; allow it, or update the BMC; nothing was switched off"))
 	}
 	return wrong(metal3.ProvisioningError, ReasonNoNetworkBoot, errors.New("the image has a kernel and an initrd, which are booted by PXE, and the BMC offers only UefiHttp; use an image with a UKI; nothing was switched off"))
 }
@@ -55,7 +55,7 @@ func (n *netboot) bootable() error {
 func (n *netboot) tellPins(ctx context.Context) (bool, error) {
 	f := fieldsOf(n.children[0])
 	property, proof := "", ""
-	if p := n.Links.Proof(n.verified()); n.paths.PinsURL != "" && p >= boot.Proxy && n.children[0].Kind() == v1alpha1.KindHTTPBootConfig {
+	if p := n.Links.Proof(n.verified()); n.paths.HTTP && n.paths.PinsURL != "" && p >= boot.Proxy && n.children[0].Kind() == v1alpha1.KindHTTPBootConfig {
 		property, proof = n.paths.PinsURL, p.String()
 	}
 	if f.pinsURL == property && f.pinsProof == proof {
