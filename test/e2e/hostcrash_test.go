@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/boot-operator/boot-operator/internal/bmcsim"
@@ -183,7 +184,7 @@ func (c *crash) run(n int, after bool) *reaper {
 			f.boots <- next.URL
 		}
 	})
-	b := c.memoryBMC(machine, fmt.Sprintf("00112233-4455-6677-8899-%012x", 2*n+1), r)
+	b := c.memoryBMC(c.ca.ServerConfig("127.0.0.1"), r.bmc, bmcsim.Options{Machine: machine, UUID: fmt.Sprintf("00112233-4455-6677-8899-%012x", 2*n+1)})
 
 	r.op = c.start("a", c.flags...)
 	c.api.at(r.api(false), r.api(true))
@@ -225,8 +226,7 @@ func (c *crash) follow(name string, r *reaper) {
 func (c *crash) remove(r *reaper, h *metal3.BareMetalHost) {
 	c.api.at(nil, nil)
 	r.op.kill()
-	h.Finalizers = nil
-	require.NoError(c.t, c.client.Update(c.t.Context(), h))
+	require.NoError(c.t, c.client.Patch(c.t.Context(), h, client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`))))
 	require.NoError(c.t, c.client.Delete(c.t.Context(), h))
 	config := machineConfig(h.Name, "")
 	config.Namespace = c.namespace
@@ -241,17 +241,6 @@ func (r *reaper) where() string {
 		side = "after"
 	}
 	return fmt.Sprintf("ended %s side effect %d (%s)", side, r.at, r.what)
-}
-
-// memoryBMC is a BMC in front of a machine that is not there.
-func (c *crash) memoryBMC(machine bmcsim.Machine, uuid string, r *reaper) *bmc {
-	sim, err := bmcsim.New(bmcsim.Options{Machine: machine, Username: bmcUser, Password: bmcPassword, UUID: uuid})
-	require.NoError(c.t, err)
-	l := c.network.Listen("tcp", "127.0.0.1:0")
-	server := &http.Server{Handler: r.bmc(sim), TLSConfig: c.ca.ServerConfig("127.0.0.1"), ReadHeaderTimeout: 10 * time.Second}
-	go func() { _ = server.ServeTLS(l, "", "") }()
-	c.t.Cleanup(func() { _ = server.Close(); sim.Close() })
-	return &bmc{BMC: sim, address: "redfish://" + l.Addr().String() + sim.SystemPath()}
 }
 
 // The operator is ended (kill -9) before and after every side effect of one host's

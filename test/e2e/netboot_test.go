@@ -60,7 +60,7 @@ func (s *site) startNetboot(registry *siteRegistry, args ...string) *operator {
 }
 
 // tokens are boot tokens and tokens for secrets, as text.
-var tokens = regexp.MustCompile(`\bAQ[A-Za-z0-9_-]{78}\b`)
+var tokens = regexp.MustCompile(`\bAQ[A-Za-z0-9_-]{78}`)
 
 // tellsNoToken greps everything that a person or a collector reads for tokens.
 func (s *site) tellsNoToken(op *operator) {
