@@ -202,20 +202,26 @@ func (b *BMC) SystemPath() string { return b.systemPath() }
 // ServeHTTP answers one request.
 func (b *BMC) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	entry := b.begin(r)
-	defer b.end(entry)
-	if b.away() {
+	// What is dropped is in the log before its client can know.
+	end := sync.OnceFunc(func() { b.end(entry) })
+	defer end()
+	lose := func() {
+		end()
 		drop(w)
+	}
+	if b.away() {
+		lose()
 	}
 	body, tooLarge := readBody(w, r)
 	entry.Body = logged(r, body)
 	f := b.match(r)
-	if f != nil && f.instead(w, r, b, entry) {
+	if f != nil && f.instead(w, r, b, entry, lose) {
 		return
 	}
 	answer := b.serve(&call{Request: r, raw: body, tooLarge: tooLarge}, entry)
 	entry.Status = answer.status
 	if b.away() || (f != nil && f.LoseReply) {
-		drop(w)
+		lose()
 	}
 	answer.write(w, r)
 }

@@ -63,6 +63,9 @@ func forgotten(p *profile, sent object, next *override) {
 	}
 }
 
+// belongsTo are the properties that only come with a target.
+var belongsTo = map[string]string{"BootNext": "UefiBootNext", "UefiTargetBootSourceOverride": "UefiTarget"}
+
 // changeBootProperty checks one property of Boot.
 func (b *BMC) changeBootProperty(p *patch, name, pointer string, value any, next *override) {
 	if strings.HasPrefix(name, "BootSourceOverride") || name == "HttpBootUri" || name == "BootNext" || name == "UefiTargetBootSourceOverride" {
@@ -74,6 +77,10 @@ func (b *BMC) changeBootProperty(p *patch, name, pointer string, value any, next
 			p.refuse(hard(say("PropertyNotWritable", name).about(pointer)))
 			return
 		}
+	}
+	if owner := belongsTo[name]; owner != "" && !slices.Contains(b.profile.targets, owner) {
+		p.unknown(pointer)
+		return
 	}
 	switch name {
 	case "BootSourceOverrideEnabled":

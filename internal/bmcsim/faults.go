@@ -159,7 +159,8 @@ func (b *BMC) match(r *http.Request) *fault {
 }
 
 // instead does what a fault does in place of serving a request; false: it is served.
-func (f *fault) instead(w http.ResponseWriter, r *http.Request, b *BMC, entry *Request) bool {
+// Lose drops the connection, and does not return.
+func (f *fault) instead(w http.ResponseWriter, r *http.Request, b *BMC, entry *Request, lose func()) bool {
 	switch {
 	case f.Hang:
 		select {
@@ -167,9 +168,9 @@ func (f *fault) instead(w http.ResponseWriter, r *http.Request, b *BMC, entry *R
 		case <-f.removed:
 		case <-b.ctx.Done():
 		}
-		drop(w)
+		lose()
 	case f.Reset:
-		drop(w)
+		lose()
 	case f.Answer != nil:
 		entry.Status = f.Answer.Status
 		f.Answer.write(w)

@@ -1,6 +1,7 @@
 package bmcsim
 
 import (
+	"slices"
 	"strings"
 )
 
@@ -109,8 +110,12 @@ func (b *BMC) bootProperty(v override) object {
 		if p.uri != absent {
 			o["HttpBootUri"] = v.URI
 		}
-		o["UefiTargetBootSourceOverride"] = v.UEFITarget
-		o["BootNext"] = v.BootNext
+		if slices.Contains(p.targets, "UefiTarget") {
+			o["UefiTargetBootSourceOverride"] = v.UEFITarget
+		}
+		if slices.Contains(p.targets, "UefiBootNext") {
+			o["BootNext"] = v.BootNext
+		}
 	}
 	if options := b.machine.BootOrder(); options != nil {
 		references := make([]string, 0, len(options))
@@ -126,7 +131,7 @@ func (b *BMC) bootProperty(v override) object {
 
 // modes are the boot modes that can be set.
 func (b *BMC) modes() []string {
-	if b.profile.forgets {
+	if b.profile.forgets || b.profile.modeJob {
 		return []string{"Legacy", "UEFI"}
 	}
 	return []string{"UEFI"}

@@ -241,6 +241,27 @@ func TestArmByAnswer(t *testing.T) {
 	}
 }
 
+// What a person reads is about what was asked for, not about the way round it.
+func TestTheFirstRefusalIsToldWhereAnOptionIsRefusedToo(t *testing.T) {
+	f := newFake(t)
+	f.boot()["BootNext"] = ""
+	f.boot()["BootOptions"] = ref(sysPath + "/BootOptions")
+	f.docs[sysPath+"/BootOptions"] = collection(sysPath + "/BootOptions/1")
+	f.docs[sysPath+"/BootOptions/1"] = doc{"Id": "1", "BootOptionReference": "Boot0001", "Alias": "UefiHttp"}
+	f.hooks["PATCH "+sysPath] = func(w http.ResponseWriter, body string) bool {
+		for _, target := range []string{"UefiHttp", "UefiBootNext"} {
+			if strings.Contains(body, target) {
+				return fail(w, 400, "PropertyValueNotInList", "No "+target+" here.", target)
+			}
+		}
+		return false
+	}
+	_, err := f.arm(BootRequest{Tactic: TacticHTTP})
+	require.ErrorIs(t, err, ErrUnsupported)
+	require.ErrorContains(t, err, "No UefiHttp here.")
+	require.Len(t, f.writes(), 2)
+}
+
 func TestAnOverrideThatIsSilentlyIgnoredIsAWarning(t *testing.T) {
 	f := newFake(t)
 	f.hooks["PATCH "+sysPath] = func(w http.ResponseWriter, _ string) bool {
@@ -320,7 +341,19 @@ func TestDisarm(t *testing.T) {
 		"Dell's attributes": {func(f *fakeBMC) {
 			f.bios(doc{"HttpDev1EnDis": "Enabled", "HttpDev1Uri": bootURL, "HttpDev1TlsMode": "None"})
 		}, "HttpDev1Uri", []string{
+			"PATCH " + biosPath + `/Settings {"Attributes":{"HttpDev1EnDis":"Disabled","HttpDev1Uri":""}}`,
+		}},
+		"iDRAC 10's TlsMode, which a plain URL switched": {func(f *fakeBMC) {
+			f.vendor("Dell", "17G Monolithic")
+			f.bios(doc{"HttpDev1EnDis": "Enabled", "HttpDev1Uri": "http://10.0.0.1/x", "HttpDev1TlsMode": "None"})
+		}, "HttpDev1Uri", []string{
 			"PATCH " + biosPath + `/Settings {"Attributes":{"HttpDev1EnDis":"Disabled","HttpDev1Uri":"","HttpDev1TlsMode":"OneWay"}}`,
+		}},
+		"iDRAC 10's TlsMode, which somebody else switched": {func(f *fakeBMC) {
+			f.vendor("Dell", "17G Monolithic")
+			f.bios(doc{"HttpDev1EnDis": "Enabled", "HttpDev1Uri": bootURL, "HttpDev1TlsMode": "None"})
+		}, "HttpDev1Uri", []string{
+			"PATCH " + biosPath + `/Settings {"Attributes":{"HttpDev1EnDis":"Disabled","HttpDev1Uri":""}}`,
 		}},
 		"HPE's attribute":        {func(f *fakeBMC) { f.bios(doc{"UrlBootFile": bootURL}) }, "UrlBootFile", []string{"PATCH " + biosPath + `/Settings {"Attributes":{"UrlBootFile":""}}`}},
 		"an attribute long gone": {func(f *fakeBMC) { f.bios(doc{"UrlBootFile": ""}) }, "UrlBootFile", nil},

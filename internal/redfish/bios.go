@@ -11,6 +11,8 @@ const (
 	attributeDellEnabled = "HttpDev1EnDis"
 	attributeDellTLS     = "HttpDev1TlsMode"
 	attributeHPEURL      = "UrlBootFile"
+
+	tlsNone, tlsOneWay = "None", "OneWay"
 )
 
 // bios is a system's Bios resource and its settings object, where changes go.
@@ -19,6 +21,7 @@ type bios struct {
 	settings resource
 	now      object
 	pending  object
+	traits   trait
 }
 
 // bios reads them. It returns ErrUnsupported where the system has none.
@@ -31,7 +34,7 @@ func (b *bmc) bios(c *conn) (bios, error) {
 	if err != nil {
 		return bios{}, unsupported(err)
 	}
-	x := bios{resource: r, now: r.at("Attributes"), settings: r}
+	x := bios{resource: r, now: r.at("Attributes"), settings: r, traits: b.traits()}
 	pending, err := c.settings(r)
 	if err != nil {
 		return bios{}, unsupported(err)
@@ -88,11 +91,18 @@ func (x bios) pinning(url string) map[string]string {
 		return map[string]string{attributeHPEURL: url}
 	}
 	set := map[string]string{attributeDellEnabled: "Enabled", attributeDellURI: url}
-	if strings.HasPrefix(strings.ToLower(url), "http://") && x.now.text(attributeDellTLS) == "OneWay" {
-		// Firmware refuses plain HTTP otherwise; Disarm sets it back.
-		set[attributeDellTLS] = targetNone
+	if x.refusesPlain(url) && x.traits.has(tlsByDefault) {
+		set[attributeDellTLS] = tlsNone // Disarm sets it back
 	}
 	return set
+}
+
+func plain(url string) bool { return strings.HasPrefix(strings.ToLower(url), "http://") }
+
+// refusesPlain says that the firmware, as it is set, refuses a URL because it is
+// of plain HTTP.
+func (x bios) refusesPlain(url string) bool {
+	return plain(url) && x.shows(attributeDellTLS, tlsOneWay)
 }
 
 // pinByBIOS pins the URL by a BIOS attribute, where there is one. That it cannot
@@ -107,6 +117,9 @@ func (a *arming) pinByBIOS() error {
 		return nil
 	}
 	set := x.pinning(a.request.URL)
+	if _, switched := set[attributeDellTLS]; x.refusesPlain(a.request.URL) && !switched {
+		a.warn("The BIOS attribute %s is %s, which somebody chose: the firmware will refuse a URL of plain HTTP.", attributeDellTLS, tlsOneWay)
+	}
 	for name, value := range set {
 		if x.shows(name, value) {
 			delete(set, name)
@@ -137,8 +150,10 @@ func (b *bmc) clearBIOS(c *conn, attribute string) error {
 	set := map[string]string{attribute: ""}
 	if attribute == attributeDellURI {
 		set[attributeDellEnabled] = disabled
-		if x.now.text(attributeDellTLS) == targetNone || x.pending.text(attributeDellTLS) == targetNone {
-			set[attributeDellTLS] = "OneWay"
+		// It was switched for a URL of plain HTTP only.
+		ours := x.traits.has(tlsByDefault) && plain(first(x.pending.text(attribute), x.now.text(attribute)))
+		if ours && x.shows(attributeDellTLS, tlsNone) {
+			set[attributeDellTLS] = tlsOneWay
 		}
 	}
 	if x.shows(attribute, "") && (attribute != attributeDellURI || x.shows(attributeDellEnabled, disabled)) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/boot-operator/boot-operator/internal/boot"
@@ -18,7 +19,7 @@ func (b *bmc) BootPaths(ctx context.Context) (BootPaths, error) {
 	}
 	t, now := b.traits(), p.system.at("Boot")
 	paths := BootPaths{IgnoresOnce: t.has(ignoresOnce), Order: len(now.texts("BootOrder")) > 0}
-	if now == nil && p.settings == nil {
+	if !slices.ContainsFunc(p.shown(), overridable) {
 		return paths, nil
 	}
 	if now.has(propertyTarget + "@Redfish.AllowableValues") {
@@ -105,8 +106,8 @@ func (b *bmc) plan(c *conn, r BootRequest) (*arming, error) {
 	if now == nil {
 		now = p.system.at("Boot")
 	}
-	if now == nil {
-		return nil, a.cannot("its system has no Boot property, so no boot can be overridden")
+	if !slices.ContainsFunc(p.shown(), overridable) {
+		return nil, a.cannot("its system has no boot override, so it cannot be told what to boot next")
 	}
 	a.override = override{Enabled: enabledOnce, Target: targetPXE}
 	switch r.Tactic {
@@ -154,6 +155,7 @@ func (a *arming) useOption(now object) error {
 // dropped once.
 func (a *arming) write() error {
 	triedOption := a.override.Target != targetHTTP
+	var before error // of UefiHttp, where an option was tried after it
 	for {
 		err := a.writeBoot(a.conn, a.places, a.override)
 		switch {
@@ -169,10 +171,12 @@ func (a *arming) write() error {
 			a.warn("The BMC refused the override and shows it all the same.")
 			return nil
 		case !triedOption && a.refusesTarget(err):
-			triedOption = true
+			triedOption, before = true, err
 			if a.useOption(a.places.system.at("Boot")) != nil {
 				return err
 			}
+		case before != nil && a.refusesTarget(err):
+			return before
 		default:
 			return err
 		}

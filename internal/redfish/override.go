@@ -215,6 +215,12 @@ func mode(boot object, t trait) string {
 	return modeUEFI
 }
 
+// overridable says whether a Boot object has an override at all: some have no more
+// than a boot order.
+func overridable(boot object) bool {
+	return boot.has("BootSourceOverrideEnabled") || boot.has(propertyTarget) || boot.has(propertyTarget+"@Redfish.AllowableValues")
+}
+
 // takesURI says whether HttpBootUri is there to be written.
 func takesURI(boot object, t trait) bool { return boot.has(propertyURI) && !t.has(noURI) }
 

@@ -23,6 +23,9 @@ const (
 	clearWithPxe
 	// ignoresOnce: what was asked once is booted again.
 	ignoresOnce
+	// tlsByDefault: plain HTTP boot is off by default, in the attribute that comes
+	// with the pinned URL.
+	tlsByDefault
 )
 
 // rule is one row of the quirks table: to which BMCs it applies, by what they say
@@ -65,8 +68,8 @@ var quirks = []rule{
 		vendor: []string{"dell"}, model: []string{"17g", "idrac 10", "idrac10"},
 	},
 	{
-		Quirk:  Quirk{"https-boot-only", "iDRAC 10: plain HTTP boot is refused while HttpDev1TlsMode is OneWay, its default: for a plain URL it is set to None"},
-		vendor: []string{"dell"}, model: []string{"17g", "idrac 10", "idrac10"},
+		Quirk:  Quirk{"https-boot-only", "iDRAC 10: plain HTTP boot is refused while HttpDev1TlsMode is OneWay, its default: for a plain URL it is set to None, and back after use"},
+		vendor: []string{"dell"}, model: []string{"17g", "idrac 10", "idrac10"}, trait: tlsByDefault,
 	},
 	{
 		Quirk:  Quirk{"no-if-match-on-actions", "iDRAC 10 answers 412 to an action with If-Match: actions are sent without"},
