@@ -25,14 +25,14 @@ import (
 func newBMCCommand(env *environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "bmc",
-		Short: "Simulate a BMC",
+		Short: "Ask a BMC what it can do, or simulate one",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_ = cmd.Help()
 			return usageError{errors.New("a verb of bmc is missing")}
 		},
 	}
-	cmd.AddCommand(newBMCSimulateCommand(env))
+	cmd.AddCommand(newBMCProbeCommand(env), newBMCSimulateCommand(env))
 	return cmd
 }
 

@@ -35,6 +35,7 @@ type environment struct {
 var verbs = []func(*environment) *cobra.Command{
 	newBMCCommand,
 	newDHCPCommand,
+	newHostCommand,
 	newMoveCommand,
 }
 

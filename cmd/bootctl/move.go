@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -127,8 +128,9 @@ func (o *moveFlags) conclude(env *environment, report *move.Report, err error) e
 	return nil
 }
 
-// connect returns a client, and the namespace that the kubeconfig's context names.
-func (c clusterFlags) connect() (client.Client, string, error) {
+// load reads the kubeconfig: how to reach the cluster, and the namespace that the
+// context names.
+func (c clusterFlags) load() (*rest.Config, string, error) {
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
 	rules.ExplicitPath = c.kubeconfig
 	loader := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: c.context})
@@ -137,6 +139,12 @@ func (c clusterFlags) connect() (client.Client, string, error) {
 		return nil, "", err
 	}
 	namespace, _, err := loader.Namespace()
+	return config, namespace, err
+}
+
+// connect returns a client, and the namespace that the kubeconfig's context names.
+func (c clusterFlags) connect() (client.Client, string, error) {
+	config, namespace, err := c.load()
 	if err != nil {
 		return nil, "", err
 	}
