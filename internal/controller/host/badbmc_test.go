@@ -109,7 +109,11 @@ func TestWhatIsNoUsableBMCIsSaidSo(t *testing.T) {
 			f := newFixture(t)
 			m := f.newMachine(name, bmcOptions{})
 			remove := m.bmc.Inject(c.fault)
-			clients := redfish.New(redfish.Options{Limits: redfish.Limits{PerSecond: 5000, Timeout: 200 * time.Millisecond, BreakFor: 100 * time.Millisecond}})
+			limits := redfish.Limits{PerSecond: 5000, BreakFor: 100 * time.Millisecond}
+			if name == "hang" {
+				limits.Timeout = 200 * time.Millisecond
+			}
+			clients := redfish.New(redfish.Options{Limits: limits})
 			f.run(func(o *Options) { o.BMCs = clients })
 			h := f.host(name, m, func(h *metal3.BareMetalHost) {
 				if name == "hostile" {

@@ -161,14 +161,14 @@ func (v *visit) writeBoot(ctx context.Context, c child, f bootFields) error {
 	return nil
 }
 
-// deleteChildren deletes the host's children, and says whether there were any.
-func (v *visit) deleteChildren(ctx context.Context, all children) (bool, error) {
+// deleteChildren deletes the host's children.
+func (v *visit) deleteChildren(ctx context.Context, all children) error {
 	for _, c := range all {
 		uid := c.GetUID()
 		err := v.client.Delete(ctx, c, client.Preconditions{UID: &uid})
 		if err != nil && !apierrors.IsNotFound(err) {
-			return true, behind(fmt.Errorf("deleting %s %s/%s: %w", c.Kind(), c.GetNamespace(), c.GetName(), err))
+			return behind(fmt.Errorf("deleting %s %s/%s: %w", c.Kind(), c.GetNamespace(), c.GetName(), err))
 		}
 	}
-	return len(all) > 0, nil
+	return nil
 }

@@ -52,8 +52,12 @@ const (
 	isFalse = metav1.ConditionFalse
 )
 
-// installed installs Metal3's CRD on the shared API server, once.
-var installed sync.Once
+// installed installs Metal3's CRD on the shared API server, once. Users are added one
+// at a time.
+var (
+	installed sync.Once
+	adding    sync.Mutex
+)
 
 type fixture struct {
 	t        *testing.T
@@ -125,6 +129,8 @@ func (f *fixture) user(plane *controlplane.ControlPlane) *rest.Config {
 		ObjectMeta: metav1.ObjectMeta{Name: name}, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: name},
 		Subjects: []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: name}},
 	})
+	adding.Lock()
+	defer adding.Unlock()
 	user, err := plane.AddUser(name)
 	require.NoError(f.t, err)
 	return user

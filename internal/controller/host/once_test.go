@@ -1,6 +1,9 @@
 package host
 
 import (
+	"net/http"
+	"net/http/httptest"
+	"regexp"
 	"testing"
 	"time"
 
@@ -143,6 +146,11 @@ func TestAnExplicitRequestInstallsAgain(t *testing.T) {
 	f.is(h, metal3.StateProvisioned)
 	f.bootsFrom(m, 2, 0)
 	require.Equal(t, []string{"On", "ForceOff", "On"}, m.executed())
+
+	f.change(h, func(h *metal3.BareMetalHost) { delete(h.Annotations, v1alpha1.HostRequestBootAnnotation) })
+	f.quiet(h)
+	f.is(h, metal3.StateProvisioned)
+	f.bootsFrom(m, 2, 0) // to tidy up asks for nothing
 }
 
 func TestOnlineOffAndOnBootsAnewBeforeTheDeliveryAndFromDiskAfterIt(t *testing.T) {
@@ -218,4 +226,35 @@ func TestAMachineThatMustNotBeSwitchedOffIsReset(t *testing.T) {
 	require.NoError(t, f.client.Delete(t.Context(), h))
 	f.gone(h)
 	require.Len(t, m.executed(), 4)
+}
+
+// withoutResetTime is a BMC that does not tell when the machine was reset last.
+func withoutResetTime(next http.Handler) http.Handler {
+	told := regexp.MustCompile(`"LastResetTime":"[^"]*",?`)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		answer := httptest.NewRecorder()
+		next.ServeHTTP(answer, r)
+		for k, v := range answer.Header() {
+			if k != "Content-Length" {
+				w.Header()[k] = v
+			}
+		}
+		w.WriteHeader(answer.Code)
+		_, _ = w.Write(told.ReplaceAll(answer.Body.Bytes(), nil))
+	})
+}
+
+func TestAMachineThatMustNotBeSwitchedOffIsResetOnceWhereItsBMCTellsNoTime(t *testing.T) {
+	f := newFixture(t)
+	f.run()
+	m := f.newMachine("n1", bmcOptions{between: withoutResetTime})
+	require.NoError(t, m.bmc.PressPower())
+	h := f.provisioned("n1", m, func(h *metal3.BareMetalHost) { h.Spec.DisablePowerOff = true })
+	require.Empty(t, f.record(h).LastReset)
+	require.Equal(t, []string{"On", "ForceRestart"}, m.executed())
+	f.change(h, annotated(metal3.RebootAnnotationPrefix, ""))
+	f.bootsFrom(m, 3, 2)
+	f.until(h, "the reboot is over", func() bool { return !rebootOf(h).any() && h.Annotations[v1alpha1.HostRestartAnnotation] == "" })
+	f.quiet(h)
+	require.Equal(t, []string{"On", "ForceRestart", "ForceRestart"}, m.executed())
 }

@@ -85,7 +85,6 @@ func TestABMCThatCannotBootFromTheNetworkIsFoundBeforeAnythingIsSwitched(t *test
 		image, says string
 	}{
 		"none":  {redfish.BootPaths{}, bothImage, "neither UefiHttp nor Pxe"},
-		"nouki": {redfish.BootPaths{PXE: true}, ukiImage, "the BMC offers only Pxe"},
 		"nopxe": {redfish.BootPaths{HTTP: true}, pxeImage, "the BMC offers only UefiHttp"},
 	} {
 		m := f.newMachine(name, bmcOptions{})
@@ -96,11 +95,26 @@ func TestABMCThatCannotBootFromTheNetworkIsFoundBeforeAnythingIsSwitched(t *test
 		require.Contains(t, f.fails(h, metal3.ProvisioningError, ReasonNoNetworkBoot), c.says)
 		f.untouched(m)
 	}
-	m := f.newMachine("pxe", bmcOptions{profile: "openbmc"})
-	h := f.host("pxe", m, withAddress, boots(bothImage))
-	f.is(h, metal3.StateProvisioned)
-	require.Equal(t, "Pxe", f.record(h).Tactic)
-	require.EqualValues(t, 1, f.record(h).Try)
+	m := f.newMachine("nooverride", bmcOptions{profile: "openbmc-no-override"})
+	h := f.host("nooverride", m, withAddress, boots(bothImage))
+	require.Contains(t, f.fails(h, metal3.ProvisioningError, ReasonNoNetworkBoot), "neither UefiHttp nor Pxe")
+	f.untouched(m)
+	for name, image := range map[string]string{"pxe": bothImage, "uki": ukiImage} {
+		m := f.newMachine(name, bmcOptions{profile: "openbmc"})
+		h := f.host(name, m, withAddress, boots(image))
+		f.is(h, metal3.StateProvisioned)
+		require.Equal(t, "Pxe", f.record(h).Tactic)
+		require.EqualValues(t, 1, f.record(h).Try)
+	}
+}
+
+func TestPXEIsNotUsedWhereTheOperatorMustNot(t *testing.T) {
+	f := newFixture(t)
+	f.run(func(o *Options) { o.AllowPXE = false })
+	m := f.newMachine("n1", bmcOptions{profile: "openbmc"})
+	h := f.host("n1", m, withAddress, boots(ukiImage))
+	require.Contains(t, f.fails(h, metal3.ProvisioningError, ReasonNoNetworkBoot), "the BMC offers only Pxe")
+	f.untouched(m)
 }
 
 func TestNothingIsSwitchedBeforeWhatIsBootedIsReady(t *testing.T) {

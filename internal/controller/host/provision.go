@@ -91,11 +91,14 @@ func (n *netboot) advance(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	switch {
-	case record == nil || baseOf(record.Request) != n.base():
+	case record == nil || n.wants(record):
 		return false, n.start(ctx, n.base()+".1")
 	case record.Step == v1alpha1.NetworkBootFailed && record.Message == offline:
 		return false, n.start(ctx, following(record.Request))
 	case record.Step == v1alpha1.NetworkBootFailed:
+		if !record.Disarmed && n.disarm(ctx) == nil {
+			return false, nil // what failed is told at the next visit
+		}
 		return false, wrong(metal3.ProvisioningError, ReasonBootFailed, fmt.Errorf("%s; nothing is armed again by itself: change the annotation %s, or set spec.online to false and to true again", record.Message, v1alpha1.HostRequestBootAnnotation))
 	case record.Step == v1alpha1.NetworkBootDelivered && record.Disarmed:
 		return true, nil
@@ -135,12 +138,18 @@ func (v *visit) provisionedWhen(b translate.HostBoot) v1alpha1.ProvisionedWhen {
 // stand switches a host off that is being provisioned and must not be on.
 func (v *visit) stand(ctx context.Context, all children) error {
 	record := all.record()
-	if record != nil && record.Step != v1alpha1.NetworkBootDelivered && record.Message != offline {
-		n := &netboot{visit: v, children: all, record: *record}
+	if record == nil || record.Step == v1alpha1.NetworkBootDelivered {
+		return v.power(ctx, v.plainOn)
+	}
+	n := &netboot{visit: v, children: all, record: *record}
+	if record.Message != offline {
 		n.record.Message = offline
 		return n.to(ctx, v1alpha1.NetworkBootFailed)
 	}
-	return v.power(ctx, v.plainOn)
+	if err := v.power(ctx, v.plainOn); err != nil || v.host.Status.PoweredOn {
+		return err
+	}
+	return n.disarm(ctx)
 }
 
 // sync makes the host's configs what the host says; false says that there is
@@ -306,11 +315,26 @@ func (v *visit) netboot(ctx context.Context, b translate.HostBoot, all children)
 	return n, true, nil
 }
 
-// base identifies what the host asks for: its image, and the annotation that asks
-// for one more boot of it.
+// base identifies what the host asks for: its image, and, where there is one, the
+// annotation that asks for one more boot of it.
 func (v *visit) base() string {
-	sum := sha256.Sum256([]byte(string(v.host.UID) + "\x00" + translate.HostImageID(v.host) + "\x00" + v.host.Annotations[v1alpha1.HostRequestBootAnnotation]))
+	image := short(string(v.host.UID) + "\x00" + translate.HostImageID(v.host))
+	if asked := v.host.Annotations[v1alpha1.HostRequestBootAnnotation]; asked != "" {
+		return image + "-" + short(asked)
+	}
+	return image
+}
+
+func short(text string) string {
+	sum := sha256.Sum256([]byte(text))
 	return hex.EncodeToString(sum[:6])
+}
+
+// wants says whether the host asks for another boot than the one of a record. To
+// take the annotation away asks for nothing.
+func (v *visit) wants(record *v1alpha1.NetworkBoot) bool {
+	was, is := baseOf(record.Request), v.base()
+	return was != is && !strings.HasPrefix(was, is+"-")
 }
 
 // baseOf is the base of a request, which is followed by a dot and a number.

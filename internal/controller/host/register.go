@@ -13,10 +13,6 @@ import (
 	"github.com/boot-operator/boot-operator/internal/redfish"
 )
 
-// inspectionModeFast is what newer versions of the API call what a BMC says;
-// inspectionModeAgent is a ramdisk's inspection, which there is none of here.
-const inspectionModeFast = metal3.InspectionMode("fast")
-
 // register tries the credentials, and records which machine this is.
 func (v *visit) register(ctx context.Context) error {
 	var id redfish.Identity

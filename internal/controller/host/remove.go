@@ -72,7 +72,7 @@ func (v *visit) letGo(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := v.deleteChildren(ctx, all); err != nil {
+	if err := v.deleteChildren(ctx, all); err != nil {
 		return err
 	}
 	uid := v.host.UID

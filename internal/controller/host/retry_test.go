@@ -12,7 +12,7 @@ import (
 )
 
 // soonTimedOut makes a fetch time out soon.
-func soonTimedOut(o *Options) { o.FetchTimeout = 400 * time.Millisecond }
+func soonTimedOut(o *Options) { o.FetchTimeout = 2 * time.Second }
 
 func kindsOf(all []bmcsim.NextBoot) []bmcsim.Kind {
 	var kinds []bmcsim.Kind
@@ -42,11 +42,36 @@ func TestAMachineThatDoesNotBootOverHTTPIsBootedByPXEAtTheThirdTry(t *testing.T)
 	require.Empty(t, nextOf(m).URL)
 }
 
+func TestAUKIIsBootedByPXEWhereTheFirmwareCannotDoHTTP(t *testing.T) {
+	f := newFixture(t)
+	f.run(soonTimedOut)
+	m := f.newMachine("n1", bmcOptions{})
+	m.knob(func() { m.deaf = map[bmcsim.Kind]int{bmcsim.KindHTTP: 2} })
+	h := f.host("n1", m, withAddress, boots(ukiImage))
+	f.is(h, metal3.StateProvisioned)
+	started, _ := m.starts()
+	require.Equal(t, []bmcsim.Kind{bmcsim.KindHTTP, bmcsim.KindHTTP, bmcsim.KindPXE}, kindsOf(started))
+	require.Equal(t, 3, m.powerOns())
+	require.Len(t, f.children(h), 1)
+}
+
+func TestAMachineThatOnlyItsBMCNamesIsNotBootedByPXE(t *testing.T) {
+	f := newFixture(t)
+	f.site.unidentified = true
+	f.run(soonTimedOut)
+	m := f.newMachine("n1", bmcOptions{})
+	m.knob(func() { m.deaf = map[bmcsim.Kind]int{bmcsim.KindHTTP: 3} })
+	h := f.host("n1", m, boots(ukiImage))
+	f.fails(h, metal3.ProvisioningError, ReasonBootFailed)
+	started, _ := m.starts()
+	require.Equal(t, []bmcsim.Kind{bmcsim.KindHTTP, bmcsim.KindHTTP, bmcsim.KindHTTP}, kindsOf(started))
+}
+
 func TestAMachineThatNeverFetchesIsTriedThreeTimesAndAgainWhenAsked(t *testing.T) {
 	f := newFixture(t)
 	f.run(soonTimedOut)
 	m := f.newMachine("n1", bmcOptions{})
-	m.knob(func() { m.deaf = map[bmcsim.Kind]int{bmcsim.KindHTTP: 3} })
+	m.knob(func() { m.deaf = map[bmcsim.Kind]int{bmcsim.KindHTTP: 2, bmcsim.KindPXE: 1} })
 	h := f.host("n1", m, withAddress, boots(ukiImage))
 	message := f.fails(h, metal3.ProvisioningError, ReasonBootFailed)
 	require.Contains(t, message, "it was armed 3 times; nothing is armed again by itself")
@@ -54,6 +79,8 @@ func TestAMachineThatNeverFetchesIsTriedThreeTimesAndAgainWhenAsked(t *testing.T
 	f.quiet(h)
 	require.Equal(t, 3, m.powerOns())
 	require.Equal(t, 1, h.Status.ErrorCount, "it failed once")
+	require.True(t, f.record(h).Disarmed, "nothing is left in the BMC")
+	require.Empty(t, f.record(h).PinnedBy)
 	f.change(h, annotated(v1alpha1.HostRequestBootAnnotation, "2"))
 	f.is(h, metal3.StateProvisioned)
 	require.Equal(t, 4, m.powerOns())
@@ -128,4 +155,21 @@ func TestUserDataAloneCanBeEnough(t *testing.T) {
 	f.site.serve(v1alpha1.KindHTTPBootConfig, "n1", "CloudInit", true)
 	f.is(h, metal3.StateProvisioned)
 	require.Equal(t, 1, m.powerOns())
+}
+
+func TestADeliveryThatTheOperatorDidNotSurviveIsRepeatedForWhoeverDidNotAskForItsUserData(t *testing.T) {
+	f := newFixture(t)
+	f.site.dies["n1"], f.site.dies["n2"] = 1, 1
+	f.run(soonTimedOut)
+	f.secret("n1-user-data", map[string]string{"value": "#cloud-config\n"})
+	with := f.newMachine("n1", bmcOptions{})
+	h := f.host("n1", with, withAddress, boots(ukiImage), withUserData("n1-user-data"))
+	f.is(h, metal3.StateProvisioned)
+	require.Equal(t, 2, with.powerOns())
+	require.EqualValues(t, 1, f.record(h).Cut)
+
+	without := f.newMachine("n2", bmcOptions{})
+	h = f.host("n2", without, withAddress, boots(ukiImage))
+	f.is(h, metal3.StateProvisioned)
+	require.Equal(t, 1, without.powerOns(), "it may be installed")
 }

@@ -39,8 +39,9 @@ type site struct {
 	unidentified bool
 	// proof is what a URL in a BMC proves.
 	proof boot.Proof
-	// closed: no attempt is opened.
-	closed bool
+	// dies is how many deliveries to a host are spent, and end with the operator
+	// before their last bytes.
+	dies map[string]int
 	// attempts are what the servers know, by UID.
 	attempts map[types.UID]int64
 	// served counts what was delivered, by host: of boot bytes, and of secrets.
@@ -49,7 +50,7 @@ type site struct {
 
 func newSite(t *testing.T, c client.WithWatch, ns string) *site {
 	s := &site{
-		t: t, client: c, ns: ns, proof: boot.Proxy, unready: map[string]string{}, error: map[string]bool{},
+		t: t, client: c, ns: ns, proof: boot.Proxy, unready: map[string]string{}, error: map[string]bool{}, dies: map[string]int{},
 		attempts: map[types.UID]int64{}, served: map[string]int{}, secrets: map[string]int{},
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -169,11 +170,8 @@ func (s *site) judge(ctx context.Context, c child) error {
 
 // open plays the observer: it opens attempts.
 func (s *site) open(ctx context.Context, c child) error {
-	s.mu.Lock()
-	closed := s.closed
-	s.mu.Unlock()
 	b, asked := observed(c), c.GetAnnotations()[v1alpha1.RequestBootAnnotation]
-	if closed || b.OpenedGeneration == c.GetGeneration() && b.Request == asked {
+	if b.OpenedGeneration == c.GetGeneration() && b.Request == asked {
 		s.learn(c.GetUID(), b.Attempt)
 		return nil
 	}
@@ -265,8 +263,10 @@ func (s *site) serve(kind, name string, stage boot.Stage, complete bool) bool {
 		if complete && !secret {
 			b.Served = &v1alpha1.BootServed{Attempt: b.Attempt, Digest: "sha256:1", Delivery: "d", Time: now}
 		}
+		dies := false
+		s.set(func() { dies = s.dies[name] > 0 })
 		entry := v1alpha1.BootStage{Name: v1alpha1.BootStageName(stage), Attempt: b.Attempt, StartedTime: &now}
-		if complete {
+		if complete && !dies {
 			entry.CompletedTime = &now
 		}
 		b.Stages = append(without(b.Stages, entry.Name), entry)
@@ -277,13 +277,15 @@ func (s *site) serve(kind, name string, stage boot.Stage, complete bool) bool {
 		s.learn(c.GetUID(), b.Attempt)
 		s.set(func() {
 			switch {
+			case dies:
+				s.dies[name]--
 			case secret:
 				s.secrets[name]++
 			case complete:
 				s.served[name]++
 			}
 		})
-		return complete
+		return complete && !dies
 	}
 }
 
@@ -364,7 +366,7 @@ func (w *firmware) run(next bmcsim.NextBoot) {
 		return
 	}
 	config, stage := v1alpha1.KindHTTPBootConfig, boot.StageUKI
-	if kind == bmcsim.KindPXE {
+	if kind == bmcsim.KindPXE && w.site.read(context.Background(), v1alpha1.KindIPXEBootConfig, w.host) != nil {
 		config, stage = v1alpha1.KindIPXEBootConfig, boot.StageIPXEScript
 	}
 	if !w.site.serve(config, w.host, stage, !cut) {

@@ -62,7 +62,7 @@ func (v *visit) provisioned(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if record := all.record(); record != nil && baseOf(record.Request) != v.base() {
+	if record := all.record(); record != nil && v.wants(record) {
 		return v.enter(metal3.StateProvisioning) // asked for explicitly
 	} else if record != nil && record.Step == v1alpha1.NetworkBootDelivered && !record.Disarmed {
 		n := &netboot{visit: v, children: all, record: *record}
@@ -88,7 +88,7 @@ func (v *visit) diskless(ctx context.Context) error {
 	if !v.host.Spec.Online && !delivered(record) {
 		return v.stand(ctx, all)
 	}
-	if v.host.Spec.Online && (!delivered(record) || baseOf(record.Request) != v.base() || v.host.Spec.DisablePowerOff) {
+	if v.host.Spec.Online && (!delivered(record) || v.wants(record) || v.host.Spec.DisablePowerOff) {
 		if done, err := n.advance(ctx); err != nil || !done {
 			return err
 		}
@@ -130,7 +130,7 @@ func (v *visit) deprovision(ctx context.Context) error {
 			return err
 		}
 	}
-	if _, err := v.deleteChildren(ctx, all); err != nil {
+	if err := v.deleteChildren(ctx, all); err != nil {
 		return err
 	}
 	v.images.forget(v.host.UID)

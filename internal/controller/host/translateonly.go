@@ -20,7 +20,7 @@ func (v *visit) translateOnly(ctx context.Context) error {
 	}
 	if v.host.DeletionTimestamp != nil || image == "" || all.areOfAnother(image) {
 		v.images.forget(v.host.UID)
-		_, err := v.deleteChildren(ctx, all)
+		err := v.deleteChildren(ctx, all)
 		if v.host.DeletionTimestamp == nil && image != "" {
 			v.after = atOnce // another image may be booted another way
 		}

@@ -73,9 +73,10 @@ func (v *visit) again() error {
 	return nil
 }
 
-// wait has the host visited after a time, and says what for.
+// wait has the host visited after a time, and says what for. A time that is over
+// already is no reason never to come back.
 func (v *visit) wait(after time.Duration, format string, args ...any) error {
-	v.after = after
+	v.after = max(after, atOnce)
 	v.progress = fmt.Sprintf(format, args...)
 	return nil
 }
