@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -26,9 +27,6 @@ type Address struct {
 	// SystemPath is the path of the ComputerSystem, such as /redfish/v1/Systems/1;
 	// empty where the address names none.
 	SystemPath string
-	// Prefers is what the scheme says of how to boot: TacticPXE where Metal3 would
-	// boot by PXE (redfish, idrac-redfish, ilo5-redfish), else TacticHTTP.
-	Prefers Tactic
 }
 
 // URL is the root of the service, such as https://10.0.0.5:443.
@@ -42,16 +40,10 @@ func (a Address) URL() string {
 // String is the address as ParseAddress reads it.
 func (a Address) String() string { return a.Scheme + "://" + a.Host + a.SystemPath }
 
-// drivers are the schemes of Metal3 that speak Redfish, without +http or +https,
-// and how each boots a machine from the network.
-var drivers = map[string]Tactic{
-	"redfish":              TacticPXE,
-	"redfish-virtualmedia": TacticHTTP,
-	"redfish-uefihttp":     TacticHTTP,
-	"idrac-redfish":        TacticPXE,
-	"idrac-virtualmedia":   TacticHTTP,
-	"ilo5-redfish":         TacticPXE,
-	"ilo5-virtualmedia":    TacticHTTP,
+// drivers are the schemes of Metal3 that speak Redfish, without +http or +https.
+// What else they say there, how a machine is booted, is found out from the BMC here.
+var drivers = []string{
+	"redfish", "redfish-virtualmedia", "redfish-uefihttp", "idrac-redfish", "idrac-virtualmedia", "ilo5-redfish", "ilo5-virtualmedia",
 }
 
 const rightAddress = "write one such as redfish+https://10.0.0.5/redfish/v1/Systems/1"
@@ -93,7 +85,7 @@ func invalid(format string, args ...any) error {
 }
 
 func (a *Address) readScheme() error {
-	a.TLS, a.Prefers = true, TacticHTTP
+	a.TLS = true
 	switch a.Scheme {
 	case "https":
 		return nil
@@ -102,14 +94,13 @@ func (a *Address) readScheme() error {
 		return nil
 	}
 	driver, transport, plus := strings.Cut(a.Scheme, "+")
-	prefers, known := drivers[driver]
 	switch {
-	case !known:
+	case !slices.Contains(drivers, driver):
 		return invalid("%q is not a Redfish driver; %s", clip(a.Scheme), rightAddress)
 	case plus && transport != "http" && transport != "https":
 		return invalid("%q is not a way to reach a BMC; write %s+https or %s+http", clip(a.Scheme), driver, driver)
 	}
-	a.TLS, a.Prefers = transport != "http", prefers
+	a.TLS = transport != "http"
 	return nil
 }
 

@@ -11,18 +11,18 @@ import (
 
 func TestAddressesAsMetal3WritesThem(t *testing.T) {
 	for in, want := range map[string]Address{
-		"redfish://10.0.0.5/redfish/v1/Systems/1":                       {"redfish", true, "10.0.0.5:443", "/redfish/v1/Systems/1", TacticPXE},
-		"redfish+http://bmc.example:8000/":                              {"redfish+http", false, "bmc.example:8000", "", TacticPXE},
-		"redfish+https://[2001:DB8::5]":                                 {"redfish+https", true, "[2001:db8::5]:443", "", TacticPXE},
-		"redfish-virtualmedia+http://h/redfish/v1/Systems/a":            {"redfish-virtualmedia+http", false, "h:80", "/redfish/v1/Systems/a", TacticHTTP},
-		"redfish-uefihttp://h":                                          {"redfish-uefihttp", true, "h:443", "", TacticHTTP},
-		"idrac-redfish+https://h/redfish/v1/Systems/System.Embedded.1/": {"idrac-redfish+https", true, "h:443", "/redfish/v1/Systems/System.Embedded.1", TacticPXE},
-		"idrac-virtualmedia://h":                                        {"idrac-virtualmedia", true, "h:443", "", TacticHTTP},
-		"ilo5-redfish://h":                                              {"ilo5-redfish", true, "h:443", "", TacticPXE},
-		"ilo5-virtualmedia+https://h:8443":                              {"ilo5-virtualmedia+https", true, "h:8443", "", TacticHTTP},
-		"https://BMC.Example.":                                          {"https", true, "bmc.example:443", "", TacticHTTP},
-		"HTTP://10.0.0.5":                                               {"http", false, "10.0.0.5:80", "", TacticHTTP},
-		"https://[::ffff:10.0.0.5]":                                     {"https", true, "10.0.0.5:443", "", TacticHTTP},
+		"redfish://10.0.0.5/redfish/v1/Systems/1":                       {"redfish", true, "10.0.0.5:443", "/redfish/v1/Systems/1"},
+		"redfish+http://bmc.example:8000/":                              {"redfish+http", false, "bmc.example:8000", ""},
+		"redfish+https://[2001:DB8::5]":                                 {"redfish+https", true, "[2001:db8::5]:443", ""},
+		"redfish-virtualmedia+http://h/redfish/v1/Systems/a":            {"redfish-virtualmedia+http", false, "h:80", "/redfish/v1/Systems/a"},
+		"redfish-uefihttp://h":                                          {"redfish-uefihttp", true, "h:443", ""},
+		"idrac-redfish+https://h/redfish/v1/Systems/System.Embedded.1/": {"idrac-redfish+https", true, "h:443", "/redfish/v1/Systems/System.Embedded.1"},
+		"idrac-virtualmedia://h":                                        {"idrac-virtualmedia", true, "h:443", ""},
+		"ilo5-redfish://h":                                              {"ilo5-redfish", true, "h:443", ""},
+		"ilo5-virtualmedia+https://h:8443":                              {"ilo5-virtualmedia+https", true, "h:8443", ""},
+		"https://BMC.Example.":                                          {"https", true, "bmc.example:443", ""},
+		"HTTP://10.0.0.5":                                               {"http", false, "10.0.0.5:80", ""},
+		"https://[::ffff:10.0.0.5]":                                     {"https", true, "10.0.0.5:443", ""},
 	} {
 		got, err := ParseAddress(in)
 		require.NoError(t, err, in)
