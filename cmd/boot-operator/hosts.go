@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"strings"
@@ -61,8 +62,8 @@ func (o *hostOptions) settings(c *checker, all options) hostSettings {
 	s := hostSettings{
 		mode:            check(c, "baremetalhost-mode", o.hostMode, host.ParseMode),
 		provisionedWhen: check(c, "baremetalhost-provisioned-when", o.hostProvisionedWhen, parseProvisionedWhen),
-		bmcCA:           check(c, "bmc-ca-file", o.bmcCAFile, readOptional),
-		bootCA:          check(c, "bmc-boot-ca-file", o.bmcBootCAFile, readOptional),
+		bmcCA:           check(c, "bmc-ca-file", o.bmcCAFile, readCertificates),
+		bootCA:          check(c, "bmc-boot-ca-file", o.bmcBootCAFile, readCertificates),
 		bootURL:         check(c, "bmc-boot-url", o.bmcBootURL, parseURL),
 	}
 	if s.bootURL == "" {
@@ -81,6 +82,19 @@ func (o *hostOptions) settings(c *checker, all options) hostSettings {
 		c.errs = append(c.errs, fmt.Errorf("--baremetalhost-fetch-timeout: %s is not between 1m and %s, when a boot attempt closes", o.hostFetchTimeout, boot.AttemptLifetime))
 	}
 	return s
+}
+
+// readCertificates reads a file that has a PEM certificate at least; without a path
+// there is none.
+func readCertificates(path string) ([]byte, error) {
+	text, err := readOptional(path)
+	if err != nil || path == "" {
+		return nil, err
+	}
+	if !x509.NewCertPool().AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("%s has no certificate in PEM, which begins with -----BEGIN CERTIFICATE-----", path)
+	}
+	return text, nil
 }
 
 func parseProvisionedWhen(s string) (v1alpha1.ProvisionedWhen, error) {

@@ -116,3 +116,26 @@ func TestASecretTokenEndsWithItsAttempt(t *testing.T) {
 	_, err = keys.Verify(s, AudienceSecret, netip.Addr{}, now.Add(AttemptLifetime))
 	require.ErrorIs(t, err, ErrToken)
 }
+
+// What is set through a BMC takes the place of what was set before, and proves no
+// more than its way was worth.
+func TestATokenForABMCIsForTheComingAttemptAndLastsAsLong(t *testing.T) {
+	i, attempts, keys, now := issuing(t)
+	attempts.current.Armed = true
+	text, attempt, err := i.Armed(issuedPlan(), BMC)
+	require.NoError(t, err)
+	require.Equal(t, int64(4), attempt)
+	got, err := keys.Verify(text, AudienceBoot, netip.MustParseAddr("10.0.0.9"), now.Add(AttemptLifetime-time.Second))
+	require.NoError(t, err)
+	require.Equal(t, Token{Object: UUID(issuedPlan().Object.UID), Attempt: 4, Audience: AudienceBoot, Proof: BMC, Expires: now.Add(AttemptLifetime)}, got)
+
+	demanding := issuedPlan()
+	demanding.MinimumProof = BMC
+	_, _, err = i.Armed(demanding, Proxy)
+	require.ErrorIs(t, err, ErrUnproven)
+	_, _, err = i.Armed(issuedPlan(), Address)
+	require.ErrorIs(t, err, ErrUnproven, "a token of the proof Address is good for one address, which nobody knows yet")
+	attempts.err = ErrSpent
+	_, _, err = i.Armed(issuedPlan(), Proxy)
+	require.ErrorIs(t, err, ErrSpent)
+}

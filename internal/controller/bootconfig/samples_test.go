@@ -11,14 +11,20 @@ import (
 	"github.com/stretchr/testify/require"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/yaml"
+	"sigs.k8s.io/controller-runtime/pkg/envtest"
 
 	"github.com/boot-operator/boot-operator/api/v1alpha1"
 	"github.com/boot-operator/boot-operator/internal/artifact"
 	"github.com/boot-operator/boot-operator/internal/boot"
+	"github.com/boot-operator/boot-operator/test/controlplane"
 )
 
 func TestEverySampleAppliesAndBecomesReady(t *testing.T) {
 	f := newFixture(t)
+	crds, err := controlplane.Metal3CRDs() // of the samples of hosts, which belong to another controller
+	require.NoError(t, err)
+	_, err = envtest.InstallCRDs(controlplane.Shared(t).Config, crds)
+	require.NoError(t, err)
 	files, err := filepath.Glob("../../../config/samples/*.yaml")
 	require.NoError(t, err)
 	require.NotEmpty(t, files)
