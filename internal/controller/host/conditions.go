@@ -42,6 +42,7 @@ const (
 	ReasonIdentityNotObservable = "IdentityNotObservable"
 	ReasonPowerFailed           = "PowerFailed"
 	ReasonBootArmed             = "BootArmed"
+	ReasonBootBegun             = "BootBegun"
 	ReasonBootRetried           = "BootRetried"
 	ReasonBootDelivered         = "BootDelivered"
 	ReasonBootFailed            = "BootFailed"

@@ -147,6 +147,7 @@ func TestClusterAPICanChooseProvisionReadAndReleaseAHost(t *testing.T) {
 	served, secrets := f.site.count("n1")
 	require.Equal(t, 1, served)
 	require.Equal(t, 1, secrets)
+	f.told("n1", ReasonBootBegun)
 	f.told("n1", ReasonBootDelivered)
 
 	f.change(chosen, func(h *metal3.BareMetalHost) {

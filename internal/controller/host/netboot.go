@@ -56,8 +56,14 @@ func (n *netboot) fresh(request string) v1alpha1.NetworkBoot {
 
 // begin writes the record of a new boot. Nothing else is done for it yet.
 func (n *netboot) begin(ctx context.Context) error {
+	if err := n.to(ctx, v1alpha1.NetworkBootPowerOff); err != nil {
+		return err
+	}
 	n.Logger.Info("began a network boot", "host", n.host.Namespace+"/"+n.host.Name, "request", n.record.Request)
-	return n.to(ctx, v1alpha1.NetworkBootPowerOff)
+	if known := conditionOf(n.child(), v1alpha1.ConditionIdentifiable); known != nil {
+		n.event(corev1.EventTypeNormal, ReasonBootBegun, "Boot %s begins, by %s; how the machine is known: %s", n.record.Request, n.tactic(), known.Message)
+	}
+	return nil
 }
 
 // to writes the record with its next step.
