@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/boot-operator/boot-operator/api/v1alpha1"
 	"github.com/boot-operator/boot-operator/test/demoimage"
@@ -208,9 +209,10 @@ func TestAnOSWithAnotherAddressGetsItsIgnitionOnlyIfItsConfigListsIt(t *testing.
 	m.ExpectLine(`^IGNITION-FAILED 404`, bootTime)
 	m.WaitOff(bootTime)
 
-	config := s.configOf("m")
+	config := s.configOf("m") // whose status may be written just now
+	before := config.DeepCopy()
 	config.Spec.NetworkIdentifiers = slices.Concat(firmware, os)
-	require.NoError(t, s.client.Update(context.Background(), config))
+	require.NoError(t, s.client.Patch(context.Background(), config, client.MergeFrom(before)))
 	s.condition("m", v1alpha1.ConditionReady)
 	m.PowerOn()
 	m.ExpectLine(`^IGNITION-APPLIED listed`, 2*bootTime)

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/boot-operator/boot-operator/api/v1alpha1"
 	"github.com/boot-operator/boot-operator/internal/boot"
@@ -187,9 +188,10 @@ func TestTwoReplicasThatRaceDeliverOnceInEveryAttempt(t *testing.T) {
 			require.False(t, again.complete(r.digest), "%+v", again)
 			r.served(r.machine, r.httpboot(port), 403)
 		}
-		config := r.configOf("m")
+		config := r.configOf("m") // whose status may be written just now
+		before := config.DeepCopy()
 		config.Annotations = map[string]string{v1alpha1.RequestBootAnnotation: fmt.Sprint(attempt)}
-		require.NoError(t, r.client.Update(context.Background(), config))
+		require.NoError(t, r.client.Patch(context.Background(), config, client.MergeFrom(before)))
 	}
 }
 
