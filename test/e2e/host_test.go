@@ -234,11 +234,27 @@ func TestABareMetalHostIsInstalledInOneBootAndHandedBack(t *testing.T) {
 // A BMC without UefiHttp: by Pxe, with the operator's ProxyDHCP and iPXE.
 func TestABareMetalHostWhoseBMCKnowsOnlyPXEIsInstalled(t *testing.T) {
 	t.Parallel()
+	s := installsByPXE(t, func(_ *site, r *siteRegistry) string { return r.publishKernel("os/pxe") })
+	s.tactic(&v1alpha1.IPXEBootConfig{})
+}
+
+// The same with an image that has a UKI and nothing else: iPXE starts it.
+func TestAUKIIsInstalledByPXEWhereTheBMCKnowsNothingElse(t *testing.T) {
+	t.Parallel()
+	s := installsByPXE(t, func(s *site, r *siteRegistry) string {
+		return r.publish("os/lab", "1", map[string][]byte{"amd64": labOS(t, s, "amd64")})
+	})
+	s.tactic(&v1alpha1.HTTPBootConfig{})
+}
+
+// installsByPXE has a host m installed whose BMC knows no UefiHttp.
+func installsByPXE(t *testing.T, publish func(*site, *siteRegistry) string) *site {
+	t.Helper()
 	lab.Require(t, lab.IPXE)
 	s := newSite(t)
 	s.installMetal3()
 	registry := s.registry()
-	image := registry.publishKernel("os/pxe")
+	image := publish(s, registry)
 	s.addressesOnly()
 	options := installed(t, "ours")
 	options.Boot = lab.UEFIPXE
@@ -254,32 +270,14 @@ func TestABareMetalHostWhoseBMCKnowsOnlyPXEIsInstalled(t *testing.T) {
 	b.machine.ExpectLine(`^IGNITION-APPLIED over-pxe`, bootTime)
 	s.becomes("m", metal3.StateProvisioned)
 	require.Equal(t, 1, b.switched(), "one boot: %+v", b.Resets())
+	return s
 }
 
-// The same with an image that has a UKI and nothing else: iPXE starts it.
-func TestAUKIIsInstalledByPXEWhereTheBMCKnowsNothingElse(t *testing.T) {
-	t.Parallel()
-	lab.Require(t, lab.IPXE)
-	s := newSite(t)
-	s.installMetal3()
-	registry := s.registry()
-	image := registry.publish("os/lab", "1", map[string][]byte{"amd64": labOS(t, s, "amd64")})
-	s.addressesOnly()
-	options := installed(t, "ours")
-	options.Boot = lab.UEFIPXE
-	b := s.bmc(lab.NewCA(t, "bmcs"), "openbmc", options)
-	s.drive(registry, "--netboot-interface=br0")
-
-	s.declare("m", b)
-	s.becomes("m", metal3.StateAvailable)
-	s.create(s.userDataIgnition("m", "uki-over-pxe"))
-	s.boot("m", image, "raw")
-	s.hostWhere("m", "on", func(h *metal3.BareMetalHost) bool { return h.Status.PoweredOn })
-	b.machine.Expect("UKI-BOOTED uuid="+b.machine.UUID(), netbootTime)
-	b.machine.ExpectLine(`^IGNITION-APPLIED uki-over-pxe`, bootTime)
-	s.becomes("m", metal3.StateProvisioned)
-	require.Equal(t, "Pxe", s.configOf("m").Status.Boot.NetworkBoot.Tactic)
-	require.Equal(t, 1, b.switched(), "one boot: %+v", b.Resets())
+// tactic holds that the host m was booted by PXE, with a config of this kind.
+func (s *site) tactic(c config) {
+	s.t.Helper()
+	require.NoError(s.t, s.client.Get(context.Background(), client.ObjectKey{Namespace: s.namespace, Name: "m"}, c))
+	require.Equal(s.t, "Pxe", c.ConfigStatus().Boot.NetworkBoot.Tactic)
 }
 
 // A BMC that boots from the network again and again what it was told once: the
