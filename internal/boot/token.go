@@ -137,7 +137,7 @@ func (k *Keyring) Verify(s string, want Audience, addr netip.Addr, now time.Time
 		return Token{}, ErrToken
 	}
 	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
-	if err != nil {
+	if err != nil || len(b) != tokenSize { // decoding skips line ends
 		return Token{}, ErrToken
 	}
 	if Proof(b[3]) != Address {

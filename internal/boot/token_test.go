@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -112,6 +113,8 @@ func FuzzVerifyToken(f *testing.F) {
 	f.Add(good)
 	f.Add("")
 	f.Add(good[:79] + "=")
+	f.Add("\n\n\n\n" + good[:76])
+	f.Add("\r\n" + strings.Repeat("A", 78))
 	f.Fuzz(func(t *testing.T, s string) {
 		got, err := k.Verify(s, AudienceBoot, netip.Addr{}, tokenNow)
 		if err != nil {
