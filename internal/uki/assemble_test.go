@@ -83,10 +83,13 @@ func TestAssembleTakesTheFillerOfARM64Stubs(t *testing.T) {
 func TestAssembleRefusesBadInput(t *testing.T) {
 	_, err := uki.Assemble([]byte("\x1f\x8b\x08"), uki.Section{Name: ".linux"})
 	assert.ErrorIs(t, err, uki.ErrNotPE)
-	for _, name := range []string{"", ".toolong9"} {
+	for _, name := range []string{"", ".toolong9", ".nul\x00", ".two it", ".ümlaut"} {
 		_, err = uki.Assemble(greeting(t, uki.AMD64), uki.Section{Name: name})
-		assert.ErrorContains(t, err, "1 to 8 bytes")
+		require.ErrorIs(t, err, uki.ErrNotUKI)
+		assert.ErrorContains(t, err, "1 to 8 printable ASCII characters")
 	}
+	_, err = uki.Assemble(greeting(t, uki.AMD64), uki.Section{Name: "/4"})
+	require.ErrorIs(t, err, uki.ErrNotUKI, "debug/pe and objdump look it up in a table of strings")
 	signed := greeting(t, uki.AMD64)
 	binary.LittleEndian.PutUint32(signed[64+24+112+8*4+4:], 1000)
 	_, err = uki.Assemble(signed, uki.Section{Name: ".linux"})

@@ -1,5 +1,5 @@
-// Package uki reads, checks and assembles the PE files that UEFI firmware
-// boots: plain EFI applications and unified kernel images (UKIs), which are
+// Package uki reads, checks, builds, signs and verifies the PE files that UEFI
+// firmware boots: plain EFI applications and unified kernel images (UKIs), which are
 // EFI applications that carry a kernel, an initrd and a command line in
 // sections of their own.
 //

@@ -6,7 +6,7 @@ import (
 	"io"
 )
 
-// Errors of Inspect and Assemble; their text goes on to say what was found.
+// Errors of Inspect, Check, Describe and Build; their text goes on to say what was found.
 var (
 	// ErrNotPE is for a file without PE headers. The text names what the file
 	// looks like.
@@ -16,6 +16,11 @@ var (
 	// ErrNotEFI is for a PE file that firmware does not boot: a Windows
 	// program, an EFI driver, or a machine type that is not known here.
 	ErrNotEFI = errors.New("not an EFI application")
+	// ErrNotUKI is for an EFI application that lacks what a UKI needs or holds
+	// what no stub can use, and for parts of which no UKI can be built.
+	ErrNotUKI = errors.New("not a bootable UKI")
+	// ErrArchitecture is for a file for other machines than it is meant for.
+	ErrArchitecture = errors.New("wrong architecture")
 	// ErrNoRoom is for a stub whose header has no room for more sections.
 	ErrNoRoom = errors.New("no room for another section header")
 )
@@ -62,14 +67,7 @@ func (s SectionHeader) Open(r io.ReaderAt) *io.SectionReader {
 }
 
 // Section returns the first section of that name.
-func (i Info) Section(name string) (SectionHeader, bool) {
-	for _, s := range i.Sections {
-		if s.Name == name {
-			return s, true
-		}
-	}
-	return SectionHeader{}, false
-}
+func (i Info) Section(name string) (SectionHeader, bool) { return sectionNamed(i.Sections, name) }
 
 // Inspect reads the headers of the file of size bytes behind r, some 200 KB
 // at most, and says what UEFI firmware would make of it. Its error wraps
@@ -79,6 +77,10 @@ func Inspect(r io.ReaderAt, size int64) (Info, error) {
 	if err != nil {
 		return Info{}, err
 	}
+	return h.info()
+}
+
+func (h *headers) info() (Info, error) {
 	if h.subsystem() != subsystemEFIApplication {
 		return Info{}, fmt.Errorf("%w: a PE file for %s", ErrNotEFI, subsystemName(h.subsystem()))
 	}
@@ -125,4 +127,8 @@ func subsystemName(subsystem uint16) string {
 
 func malformed(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrMalformed, fmt.Sprintf(format, args...))
+}
+
+func notUKI(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", ErrNotUKI, fmt.Sprintf(format, args...))
 }

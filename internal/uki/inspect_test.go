@@ -133,33 +133,3 @@ func TestInspectPassesOnAReadersError(t *testing.T) {
 	require.ErrorIs(t, err, broken)
 	assert.NotErrorIs(t, err, uki.ErrNotPE, "a bad disk must not condemn the image")
 }
-
-func FuzzInspect(f *testing.F) {
-	for _, architecture := range []string{uki.AMD64, uki.ARM64} {
-		f.Add(greeting(f, architecture)[:512])
-		f.Add(greeting(f, architecture))
-	}
-	for _, seed := range []string{"", "MZ", "\x1f\x8b", "{}", "<html>"} {
-		f.Add([]byte(seed))
-	}
-	f.Fuzz(func(t *testing.T, file []byte) {
-		info, err := inspect(file)
-		if err != nil {
-			if !errors.Is(err, uki.ErrNotPE) && !errors.Is(err, uki.ErrMalformed) && !errors.Is(err, uki.ErrNotEFI) {
-				t.Fatalf("an error of no known kind: %v", err)
-			}
-			return
-		}
-		for _, s := range info.Sections {
-			if s.Size > 0 && s.Offset+s.Size > int64(len(file)) {
-				t.Fatalf("section %q reaches beyond the file", s.Name)
-			}
-		}
-		if grown, err := uki.Assemble(file, uki.Section{Name: ".linux", Data: []byte("kernel")}); err == nil {
-			after, err := inspect(grown)
-			if err != nil || !after.UKI {
-				t.Fatalf("what Assemble made of a good file is not a UKI: %v", err)
-			}
-		}
-	})
-}

@@ -17,10 +17,15 @@ const (
 	maxSections       = 4096 // PE allows 65535; a UKI with a hundred device trees has some 110
 	maxOptionalHeader = 4096
 
+	maxFileAlignment = 64 << 10
+	maxDirectories   = 16
+
 	magicPE32     = 0x10b
 	magicPE32Plus = 0x20b
 
-	certificateTable = 4 // index of the data directory that holds signatures
+	// Indexes of data directories.
+	certificateDirectory = 4 // signatures; its address is an offset in the file
+	debugDirectory       = 6
 )
 
 // headers is what is read of a PE file: never more than maxOptionalHeader
@@ -33,8 +38,10 @@ type headers struct {
 }
 
 // readHeaders parses the headers of a PE file of size bytes. Its error wraps
-// ErrNotPE or ErrMalformed, or is an error of r.
+// ErrNotPE or ErrMalformed, or is an error of r. Nothing is read from beyond
+// size.
 func readHeaders(r io.ReaderAt, size int64) (*headers, error) {
+	r = io.NewSectionReader(r, 0, size)
 	offset, err := findCOFF(r, size)
 	if err != nil {
 		return nil, err
@@ -99,19 +106,37 @@ func (h *headers) tableOffset() int64 {
 	return h.coffOffset + coffHeaderSize + int64(len(h.optional))
 }
 
-// signed tells whether the data directory of certificates is in use.
-func (h *headers) signed() bool {
-	first := 112
-	if h.magic() == magicPE32 {
-		first = 96
-	}
-	count := binary.LittleEndian.Uint32(h.optional[first-4:])
-	size := first + 8*certificateTable + 4
-	if count <= certificateTable || size+4 > len(h.optional) {
-		return false
-	}
-	return binary.LittleEndian.Uint32(h.optional[size:]) > 0
+func (h *headers) tableEnd() int64 {
+	return h.tableOffset() + int64(len(h.sections))*sectionHeaderSize
 }
+
+func (h *headers) entryPoint() uint32 { return binary.LittleEndian.Uint32(h.optional[16:]) }
+
+// firstDirectory is the offset of the data directories in the optional header.
+func (h *headers) firstDirectory() int {
+	if h.magic() == magicPE32 {
+		return 96
+	}
+	return 112
+}
+
+// directories is how many data directories the file claims to have.
+func (h *headers) directories() uint32 {
+	return binary.LittleEndian.Uint32(h.optional[h.firstDirectory()-4:])
+}
+
+// directorySize returns the size of what a data directory points to, 0 where
+// there is none.
+func (h *headers) directorySize(index int) uint32 {
+	at := h.firstDirectory() + 8*index
+	if uint32(index) >= h.directories() || at+8 > len(h.optional) {
+		return 0
+	}
+	return binary.LittleEndian.Uint32(h.optional[at+4:])
+}
+
+// signed tells whether the data directory of certificates is in use.
+func (h *headers) signed() bool { return h.directorySize(certificateDirectory) > 0 }
 
 func (h *headers) checkOptional() error {
 	least := 112
@@ -128,6 +153,9 @@ func (h *headers) checkOptional() error {
 	if !powerOfTwo(h.sectionAlignment()) || !powerOfTwo(h.fileAlignment()) {
 		return malformed("its alignments are %d and %d, not powers of two", h.sectionAlignment(), h.fileAlignment())
 	}
+	if h.fileAlignment() > maxFileAlignment {
+		return malformed("its alignment in the file is %d bytes, more than %d", h.fileAlignment(), maxFileAlignment)
+	}
 	return nil
 }
 
@@ -142,10 +170,10 @@ func (h *headers) readSections(r io.ReaderAt, size int64) error {
 	}
 	for ; len(table) > 0; table = table[sectionHeaderSize:] {
 		s := parseSection(table)
-		if end := s.Offset + int64(s.rawSize); s.rawSize > 0 && end > size {
+		if end := s.fileEnd(); s.rawSize > 0 && end > size {
 			return malformed("it is cut short: section %q reaches byte %d, the file has %d", s.Name, end, size)
 		}
-		if uint64(s.VirtualAddress)+uint64(s.virtualSize) > uint64(h.sizeOfImage()) {
+		if s.addressEnd() > int64(h.sizeOfImage()) {
 			return malformed("section %q reaches beyond the image's %d bytes", s.Name, h.sizeOfImage())
 		}
 		h.sections = append(h.sections, s)
@@ -155,8 +183,9 @@ func (h *headers) readSections(r io.ReaderAt, size int64) error {
 
 func parseSection(b []byte) SectionHeader {
 	le := binary.LittleEndian
+	name, _, _ := bytes.Cut(b[:8], []byte{0})
 	s := SectionHeader{
-		Name:           string(bytes.TrimRight(b[:8], "\x00")),
+		Name:           string(name),
 		VirtualAddress: le.Uint32(b[12:]),
 		Offset:         int64(le.Uint32(b[20:])),
 		virtualSize:    le.Uint32(b[8:]),
@@ -168,6 +197,20 @@ func parseSection(b []byte) SectionHeader {
 	}
 	return s
 }
+
+// memory is how many bytes the section takes once loaded.
+func (s SectionHeader) memory() int64 {
+	if s.virtualSize == 0 {
+		return int64(s.rawSize)
+	}
+	return int64(s.virtualSize)
+}
+
+// addressEnd is the first address after the section.
+func (s SectionHeader) addressEnd() int64 { return int64(s.VirtualAddress) + s.memory() }
+
+// fileEnd is the offset of the first byte after the section's padding.
+func (s SectionHeader) fileEnd() int64 { return s.Offset + int64(s.rawSize) }
 
 func powerOfTwo(v uint32) bool { return v != 0 && v&(v-1) == 0 }
 

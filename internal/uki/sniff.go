@@ -2,8 +2,10 @@ package uki
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -17,6 +19,9 @@ type signature struct {
 	magic  string
 	name   string
 }
+
+// compressions is how many of signatures, the first, are of compressed files.
+const compressions = 6
 
 // signatures are tried in order: the more telling first.
 var signatures = []signature{
@@ -59,6 +64,43 @@ func notPE(r io.ReaderAt, size int64) error {
 		return err
 	}
 	return fmt.Errorf("%w: it %s", ErrNotPE, describe(head[:n]))
+}
+
+// Sniff says what a file of size bytes looks like, for whoever was given a wrong
+// one: it completes the sentence "the file …", such as "looks like an xz archive".
+// Its errors are those of r.
+func Sniff(r io.ReaderAt, size int64) (string, error) {
+	if size <= 0 {
+		return "is empty", nil
+	}
+	switch info, err := Inspect(r, size); {
+	case err == nil && info.UKI:
+		return "is a UKI for " + info.Architecture, nil
+	case err == nil:
+		return "is an EFI application for " + info.Architecture, nil
+	case errors.Is(err, ErrMalformed):
+		return "is a damaged PE file", nil
+	case errors.Is(err, ErrNotEFI):
+		return "is a PE file, but no EFI application", nil
+	case !errors.Is(err, ErrNotPE):
+		return "", err
+	}
+	head := make([]byte, sniffSize)
+	n, err := readSome(r, head, size)
+	if err != nil {
+		return "", err
+	}
+	return describe(head[:n]), nil
+}
+
+// compressed tells whether a file of size bytes is compressed as a whole. Its
+// errors are those of r.
+func compressed(r io.ReaderAt, size int64) (bool, error) {
+	head := make([]byte, 8)
+	n, err := readSome(r, head, size)
+	return slices.ContainsFunc(signatures[:compressions], func(s signature) bool {
+		return bytes.HasPrefix(head[:n], []byte(s.magic))
+	}), err
 }
 
 // describe completes the sentence "the file …" from its first bytes.
