@@ -207,7 +207,18 @@ func statusError(resp *http.Response, given bool, host string) error {
 	if said != "" {
 		said = ": " + said
 	}
-	return fmt.Errorf("asking %s: status %d%s", host, resp.StatusCode, said)
+	return &answerError{host: host, status: resp.StatusCode, said: said}
+}
+
+// answerError is an answer that is no success, and that nothing else is known of.
+type answerError struct {
+	host   string
+	status int
+	said   string
+}
+
+func (e *answerError) Error() string {
+	return fmt.Sprintf("asking %s: status %d%s", e.host, e.status, e.said)
 }
 
 // errorBody reads the message of a registry's error (OCI distribution spec

@@ -33,6 +33,8 @@ var (
 	ErrTooLarge = errors.New("too large")
 	// ErrFull: there is no room, on the disk or in the budget, for now.
 	ErrFull = errors.New("the artifact store is full")
+	// ErrNoSignature: what the registry keeps as a signature cannot be read.
+	ErrNoSignature = errors.New("not a signature")
 	// ErrNotAUKI: the blob is not what its role asks for.
 	ErrNotAUKI = errors.New("not a unified kernel image")
 )
@@ -46,7 +48,7 @@ var ErrPullSecret = fmt.Errorf("%w pull secret", boot.ErrInvalid)
 func Terminal(err error) bool {
 	for _, t := range []error{
 		ErrInvalidReference, ErrNotAllowed, ErrNoPlatform, ErrNoArtifact,
-		ErrDigestMismatch, ErrTooLarge, ErrNotAUKI, ErrPullSecret,
+		ErrDigestMismatch, ErrTooLarge, ErrNotAUKI, ErrNoSignature, ErrPullSecret,
 	} {
 		if errors.Is(err, t) {
 			return true
@@ -67,6 +69,7 @@ func result(err error) string {
 		{ErrDigestMismatch, "digest_mismatch"}, {ErrNotAUKI, "not_a_uki"}, {ErrFull, "full"}, {ErrTooLarge, "too_large"},
 		{ErrUnauthorized, "unauthorized"}, {ErrNotFound, "not_found"}, {ErrNotAllowed, "not_allowed"},
 		{ErrInvalidReference, "invalid_reference"}, {ErrNoPlatform, "no_platform"}, {ErrNoArtifact, "no_artifact"},
+		{ErrNoSignature, "no_signature"},
 		{errStalled, "stalled"}, {context.Canceled, "cancelled"},
 	} {
 		if errors.Is(err, r.err) {

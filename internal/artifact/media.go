@@ -21,13 +21,23 @@ const (
 // acceptManifests is what we tell a registry that we read.
 var acceptManifests = strings.Join([]string{typeOCIIndex, typeOCIManifest, typeDockerList, typeDockerManifest}, ", ")
 
+// The media types of layers that images are published with.
+const (
+	typeUKI      = "application/vnd.ironcore.image.uki"
+	typeStub     = "application/vnd.ironcore.image.stub"
+	typeKernel   = "application/vnd.ironcore.image.kernel"
+	typeInitrd   = "application/vnd.ironcore.image.initramfs"
+	typeSquashfs = "application/vnd.ironcore.image.squashfs"
+)
+
 // layerRoles knows the layers that can be booted by their media types: ours,
 // the legacy ones of Garden Linux, and those that other tools give a UKI.
 var layerRoles = map[string]boot.Role{
-	"application/vnd.ironcore.image.uki":       boot.RoleUKI,
-	"application/vnd.ironcore.image.kernel":    boot.RoleKernel,
-	"application/vnd.ironcore.image.initramfs": boot.RoleInitrd,
-	"application/vnd.ironcore.image.squashfs":  boot.RoleSquashfs,
+	typeUKI:      boot.RoleUKI,
+	typeStub:     boot.RoleStub,
+	typeKernel:   boot.RoleKernel,
+	typeInitrd:   boot.RoleInitrd,
+	typeSquashfs: boot.RoleSquashfs,
 
 	"application/io.gardenlinux.uki":      boot.RoleUKI,
 	"application/io.gardenlinux.kernel":   boot.RoleKernel,
@@ -36,6 +46,24 @@ var layerRoles = map[string]boot.Role{
 
 	"application/vnd.gardenlinux.uki": boot.RoleUKI,
 	"application/efi":                 boot.RoleUKI,
+}
+
+// LayerRole says what a layer of this media type is for; false: nothing that is
+// booted.
+func LayerRole(mediaTypeOfLayer string) (boot.Role, bool) {
+	r, ok := layerRoles[mediaType(mediaTypeOfLayer)]
+	return r, ok
+}
+
+// LayerType is the media type that a layer of this role is published with; empty
+// for a role that no layer has.
+func LayerType(r boot.Role) string {
+	for _, t := range []string{typeUKI, typeStub, typeKernel, typeInitrd, typeSquashfs} {
+		if layerRoles[t] == r {
+			return t
+		}
+	}
+	return ""
 }
 
 // mediaType drops parameters and case.

@@ -27,6 +27,11 @@ type Image struct {
 	Source string
 	// Name is the reference without tag and digest, in canonical form.
 	Name string
+	// Index is the digest of the index that the reference named; empty where it named
+	// a manifest.
+	Index boot.Digest
+	// Manifest is the digest of the manifest that was chosen.
+	Manifest boot.Digest
 	// Artifacts are the layers that can be booted, one of each role at most.
 	Artifacts []boot.Artifact
 
@@ -86,7 +91,11 @@ func (r *resolution) root(ctx context.Context) (Image, error) {
 	if err != nil {
 		return Image{}, err
 	}
-	return r.choose(ctx, m, d, 0)
+	img, err := r.choose(ctx, m, d, 0)
+	if err == nil && m.index {
+		img.Index = d
+	}
+	return img, err
 }
 
 // fetch reads one manifest by tag or digest.
@@ -153,7 +162,7 @@ func (r *resolution) image(ctx context.Context, m manifest, d boot.Digest) (Imag
 	if err != nil {
 		return Image{}, fmt.Errorf("manifest %s: %w", d, err)
 	}
-	return Image{Source: source, Name: r.ref.Name(), Artifacts: all, layers: m.describeLayers()}, nil
+	return Image{Source: source, Name: r.ref.Name(), Manifest: d, Artifacts: all, layers: m.describeLayers()}, nil
 }
 
 // checkPlatform asks the image config, where there is one, whether the image

@@ -37,7 +37,12 @@ var table = map[string]floor{
 	"internal/observe":     {number: 2},
 	"internal/move":        {number: 2},
 	"internal/netboot":     {number: 2, only: []string{"internal/boot", "internal/render"}, noKubernetes: true},
+	"internal/compose":     {number: 2, only: []string{"internal/boot", "internal/render", "internal/uki"}, noKubernetes: true},
 	"internal/httpserver":  {number: 2, only: []string{"internal/boot", "internal/render", "internal/artifact", "internal/iso"}, noKubernetes: true},
+
+	"internal/publish": {number: 2, only: []string{"internal/artifact", "internal/boot", "internal/uki"}, noKubernetes: true},
+
+	"internal/verification": {number: 2, only: []string{"internal/artifact", "internal/boot", "internal/sigstore", "internal/uki"}, noKubernetes: true},
 
 	"internal/bmcsim": {number: 2, only: []string{"internal/boot", "internal/qemu"}, noKubernetes: true},
 
@@ -50,6 +55,7 @@ var table = map[string]floor{
 	"internal/dhcprecipe":  {number: 1, only: []string{"internal/boot"}, noKubernetes: true},
 	"internal/ignition":    {number: 1, only: []string{"internal/boot"}, noKubernetes: true},
 	"internal/uki":         {number: 1, only: []string{"internal/boot"}, noKubernetes: true},
+	"internal/sigstore":    {number: 1, only: []string{"internal/boot"}, noKubernetes: true},
 	"internal/redfish":     {number: 1, only: []string{"internal/boot"}, noKubernetes: true},
 	"internal/qemu":        {number: 1, only: []string{}, noKubernetes: true},
 	"internal/networkdata": {number: 1, only: []string{"internal/boot"}, noKubernetes: true},

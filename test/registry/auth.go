@@ -40,7 +40,7 @@ func covers(scope string, req *http.Request) bool {
 
 func repository(path string) string {
 	path = strings.TrimPrefix(path, "/v2/")
-	for _, part := range []string{"/manifests/", "/blobs/"} {
+	for _, part := range []string{"/manifests/", "/blobs/", "/referrers/"} {
 		if i := strings.Index(path, part); i > 0 {
 			return path[:i]
 		}

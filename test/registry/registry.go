@@ -33,6 +33,8 @@ type Options struct {
 	Realm string
 	// NoPush refuses pushes over HTTP.
 	NoPush bool
+	// Referrers answers the referrers API for what was pushed over HTTP.
+	Referrers bool
 }
 
 // Auth is a way to ask for credentials.
@@ -106,7 +108,7 @@ func New(o Options) *Registry {
 	b := newBlobs()
 	return &Registry{
 		opts: o, blobs: b, raw: map[string]rawManifest{}, tokens: map[string]string{},
-		push: ggcr.New(ggcr.WithBlobHandler(b), ggcr.Logger(log.New(io.Discard, "", 0))),
+		push: ggcr.New(ggcr.WithBlobHandler(b), ggcr.Logger(log.New(io.Discard, "", 0)), ggcr.WithReferrersSupport(o.Referrers)),
 	}
 }
 
