@@ -43,12 +43,13 @@ const (
 )
 
 // ArtifactRole says what an artifact is for.
-// +kubebuilder:validation:Enum=UKI;Kernel;Initrd;Squashfs
+// +kubebuilder:validation:Enum=UKI;Kernel;Initrd;Squashfs;Stub;ExtraInitrd
 type ArtifactRole string
 
 // Artifact is one verified blob that a machine is given.
 type Artifact struct {
-	// role says what the blob is for: UKI, Kernel, Initrd or Squashfs.
+	// role says what the blob is for: UKI, Kernel, Initrd, Squashfs, Stub or
+	// ExtraInitrd.
 	Role ArtifactRole `json:"role"`
 	// digest is the SHA-256 of the blob, as sha256:<64 hexadecimal digits>.
 	// +kubebuilder:validation:MaxLength=71
@@ -315,6 +316,13 @@ type ConfigStatus struct {
 	// +listMapKey=role
 	// +kubebuilder:validation:MaxItems=8
 	Artifacts []Artifact `json:"artifacts,omitempty"`
+	// verification is what was checked besides digests: the attestation of the image,
+	// and the signature of what firmware starts.
+	// +optional
+	Verification *VerificationStatus `json:"verification,omitempty"`
+	// composed is the UKI that was composed for the machine, where one is.
+	// +optional
+	Composed *ComposedUKI `json:"composed,omitempty"`
 	// boot is what the operator knows of the machine's boots.
 	// +optional
 	Boot *BootStatus `json:"boot,omitempty"`
@@ -355,6 +363,12 @@ const (
 	SecretKeyNetworkConfig = "network-config"
 	// SecretKeyIPXEScript holds an iPXE script.
 	SecretKeyIPXEScript = "ipxe-script"
+	// SecretKeyDB and SecretKeyDBX hold what firmware trusts and refuses, as PEM or as
+	// EFI signature lists.
+	SecretKeyDB  = "db"
+	SecretKeyDBX = "dbx"
+	// SecretKeyTrustedRoot holds a sigstore trusted root (JSON).
+	SecretKeyTrustedRoot = "trusted_root.json"
 	// FormatIgnition is the value of SecretKeyFormat for Ignition JSON.
 	FormatIgnition = "ignition"
 	// FormatButane is the value of SecretKeyFormat for Butane of any variant.

@@ -47,6 +47,23 @@ const (
 	ReasonStoreFull          = "StoreFull"
 	ReasonPullSecretInvalid  = "PullSecretInvalid"
 
+	// ReasonVerificationFailed: something is not signed as it has to be; the message
+	// says which check failed, and who did sign.
+	ReasonVerificationFailed = "VerificationFailed"
+	// ReasonVerificationInvalid: what signatures are to be checked against cannot be
+	// read.
+	ReasonVerificationInvalid = "VerificationInvalid"
+	// ReasonSecureBootUnsupported: with Secure Boot the machine could not start what
+	// it would be given.
+	ReasonSecureBootUnsupported = "SecureBootUnsupported"
+	// ReasonComposeRequired: a finished UKI cannot be given what the spec asks for.
+	ReasonComposeRequired = "ComposeRequired"
+	// ReasonComposeFailed: no UKI can be composed of what the image carries.
+	ReasonComposeFailed = "ComposeFailed"
+	// ReasonSigningKeyInvalid: the key that composed UKIs are signed with cannot be
+	// used.
+	ReasonSigningKeyInvalid = "SigningKeyInvalid"
+
 	ReasonIgnitionValid    = "IgnitionValid"
 	ReasonCloudConfig      = "CloudConfig"
 	ReasonNoIgnition       = "NoIgnition"

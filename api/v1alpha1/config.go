@@ -42,6 +42,8 @@ type CommonSpec struct {
 	NetworkDataSecretRef *corev1.LocalObjectReference
 	BootPolicy           BootPolicy
 	MinimumProof         Proof
+	Verification         *Verification
+	SecureBoot           bool
 }
 
 // Kind returns HTTPBootConfig.
@@ -54,6 +56,7 @@ func (c *HTTPBootConfig) Common() CommonSpec {
 		SystemUUID: s.SystemUUID, Identifiers: s.NetworkIdentifiers, Image: s.Image, Architecture: s.Architecture,
 		PullSecretRef: s.PullSecretRef, IgnitionSecretRef: s.IgnitionSecretRef, MetaDataSecretRef: s.MetaDataSecretRef,
 		NetworkDataSecretRef: s.NetworkDataSecretRef, BootPolicy: s.BootPolicy, MinimumProof: s.MinimumProof,
+		Verification: s.Verification, SecureBoot: s.SecureBoot,
 	}
 }
 
@@ -70,6 +73,7 @@ func (c *IPXEBootConfig) Common() CommonSpec {
 		SystemUUID: s.SystemUUID, Identifiers: slices.Concat(s.SystemIPs, s.NetworkIdentifiers), Image: s.Image, Architecture: s.Architecture,
 		PullSecretRef: s.PullSecretRef, IgnitionSecretRef: s.IgnitionSecretRef, MetaDataSecretRef: s.MetaDataSecretRef,
 		NetworkDataSecretRef: s.NetworkDataSecretRef, BootPolicy: s.BootPolicy, MinimumProof: s.MinimumProof,
+		Verification: s.Verification, SecureBoot: s.SecureBoot,
 	}
 }
 

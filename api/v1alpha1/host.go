@@ -20,6 +20,10 @@ const (
 	// HostAddressesAnnotation are the IP addresses that the machine will have when
 	// it boots, with commas between them: an address proves who is asking.
 	HostAddressesAnnotation = "boot.ironcore.dev/addresses"
+	// HostKernelArgumentsAnnotation are arguments for the kernel's command line, with
+	// spaces between them: at most 64, of printable ASCII. A finished UKI takes none; of
+	// an image with a stub, a kernel and an initrd the operator composes one.
+	HostKernelArgumentsAnnotation = "boot.ironcore.dev/kernel-arguments"
 	// HostProvisionedWhenAnnotation is ImageAndUserData, Image or UserData: what the
 	// machine must have fetched to be provisioned. Default: ImageAndUserData.
 	HostProvisionedWhenAnnotation = "boot.ironcore.dev/provisioned-when"

@@ -76,6 +76,29 @@ type HTTPBootConfigSpec struct {
 	// Claimed. Without it the operator's --minimum-proof is used.
 	// +optional
 	MinimumProof Proof `json:"minimumProof,omitempty"`
+	// verification says what has to be signed, and by whom, before the machine is
+	// given it.
+	// +optional
+	Verification *Verification `json:"verification,omitempty"`
+	// secureBoot says that the machine has UEFI Secure Boot on: it is given nothing
+	// whose signature does not verify, against spec.verification.uki or the operator's
+	// --secure-boot-db-file.
+	// +optional
+	SecureBoot bool `json:"secureBoot,omitempty"`
+	// kernelArguments are added to the kernel's command line, one argument each. A
+	// UKI is never altered: it takes an image that carries a stub, a kernel and an
+	// initrd, of which the operator composes one.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:MaxLength=256
+	// +kubebuilder:validation:XValidation:rule="self.all(a, a.matches('^[!-~]+$'))",message="every kernelArgument must be one argument of printable ASCII without spaces"
+	KernelArguments []string `json:"kernelArguments,omitempty"`
+	// compose has the operator compose the machine's UKI of the stub, the kernel and
+	// the initrd of the image, even where the image carries a finished UKI beside them.
+	// It does so by itself where an image carries no UKI, or kernelArguments are set.
+	// +optional
+	Compose *Compose `json:"compose,omitempty"`
 }
 
 // HTTPBootConfig gives one machine a unified kernel image over UEFI HTTP Boot,

@@ -116,6 +116,15 @@ type IPXEBootConfigSpec struct {
 	// Claimed. Without it the operator's --minimum-proof is used.
 	// +optional
 	MinimumProof Proof `json:"minimumProof,omitempty"`
+	// verification says what has to be signed, and by whom, before the machine is
+	// given it.
+	// +optional
+	Verification *Verification `json:"verification,omitempty"`
+	// secureBoot says that the machine has UEFI Secure Boot on: it is given nothing
+	// whose signature does not verify, against spec.verification.uki or the operator's
+	// --secure-boot-db-file.
+	// +optional
+	SecureBoot bool `json:"secureBoot,omitempty"`
 }
 
 // IPXEBootConfig gives one machine a kernel and an initrd, or a script of its

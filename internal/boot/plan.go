@@ -37,6 +37,10 @@ const (
 	RoleKernel   Role = "Kernel"
 	RoleInitrd   Role = "Initrd"
 	RoleSquashfs Role = "Squashfs"
+	// RoleStub is the EFI program that a UKI is composed around, such as systemd-stub.
+	RoleStub Role = "Stub"
+	// RoleExtraInitrd is appended to the initrd of a composed UKI.
+	RoleExtraInitrd Role = "ExtraInitrd"
 )
 
 // Digest is the SHA-256 of a blob, as OCI writes it: "sha256:" and 64 lower
@@ -65,6 +69,9 @@ type Artifact struct {
 	// Source is where any replica can pull it again: "registry/repository@digest"
 	// of the image manifest, or the http(s) URL of a foreign UKI.
 	Source string
+	// Strict says of a public artifact that no byte of it may flow before all of it
+	// was verified: a plan that names it says so. Statuses leave it false.
+	Strict bool
 }
 
 // Machine is what a plan knows of the machine it is for.
@@ -95,7 +102,17 @@ type Plan struct {
 	// only told to those who ask for JSON, since no firmware follows a redirect;
 	// iPXE fetches the others itself.
 	Foreign map[Role]string
-	// KernelArguments are added to the kernel's command line of a script.
+	// Composed is the UKI that was composed for this machine alone; nil where none
+	// is. Such a plan has artifacts of the roles Stub, Kernel and Initrd, and no UKI.
+	Composed *Composed
+	// Composes says that the machine boots a UKI that is composed for it, also while
+	// there is none yet.
+	Composes bool
+	// Strict says that no byte may flow before the whole blob was verified: a
+	// verification policy applies, or Secure Boot.
+	Strict bool
+	// KernelArguments are added to the kernel's command line, of a script or of a
+	// composed UKI.
 	KernelArguments []string
 	// ScriptTemplate takes the place of the operator's template; see render.
 	ScriptTemplate string
@@ -131,6 +148,32 @@ func (p *Plan) Artifact(role Role) (Artifact, bool) {
 	return Artifact{}, false
 }
 
+// FetchesSecrets says whether the machine is told, as it boots, where its secrets
+// are: a UKI that is composed for it then has a token in it, and is good for one
+// attempt.
+func (p *Plan) FetchesSecrets() bool { return p.HasIgnition || p.HasCloudInit }
+
+// Composed is what is known of a composed UKI; its bytes are made of the plan's
+// artifacts, the plan itself and the token keys.
+type Composed struct {
+	// Attempt that its token is for.
+	Attempt int64
+	// Digest and Size are of the whole file, with its signature.
+	Digest Digest
+	Size   int64
+	// TokenKey is the ID of the key that signed the token in it.
+	TokenKey byte
+	// Signature is PKCS #7 (DER), of the file's Authenticode hash; empty where it is
+	// not signed.
+	Signature []byte
+}
+
+// Artifact is the composed UKI as an artifact. It has no source: nobody pulls it,
+// and it is served to its machine alone.
+func (c *Composed) Artifact() Artifact {
+	return Artifact{Role: RoleUKI, Digest: c.Digest, Size: c.Size}
+}
+
 // Blob is an open artifact. Bytes that have not arrived yet are waited for;
 // the last 64 KiB of a blob are never readable before its digest is verified.
 type Blob interface {
@@ -140,4 +183,22 @@ type Blob interface {
 	// File returns the verified file, or nil while the blob is arriving: only
 	// a file can be sent by the kernel itself.
 	File() *os.File
+}
+
+// Segmented is a blob that is made of several parts, each of which can be sent on
+// its own: a composed UKI. Such a blob's File returns nil.
+type Segmented interface {
+	Blob
+	// Segment returns the part that holds the byte at pos, and how many of its bytes
+	// follow from there on, that one included. File is positioned there and is the
+	// blob's own; where it is nil the bytes are in Data. It returns io.EOF at the end.
+	Segment(pos int64) (part Segment, err error)
+}
+
+// Segment is a run of bytes of a Segmented blob.
+type Segment struct {
+	File *os.File
+	Data []byte
+	// Size in bytes.
+	Size int64
 }

@@ -38,6 +38,16 @@ type Blobs interface {
 	Open(ctx context.Context, d Digest) (Blob, error)
 }
 
+// Composer makes the bytes of composed UKIs.
+type Composer interface {
+	// OpenComposed returns the UKI of p.Composed, put together without a copy of what
+	// it is made of. Its bytes are checked against Composed.Digest before the first of
+	// them can be read. It returns ErrNotReady when a part is not in the store, when a
+	// token key is gone, or when what is made here is not what was signed: the plan
+	// changed since, and the controller composes anew.
+	OpenComposed(ctx context.Context, p *Plan) (Blob, error)
+}
+
 // Secrets hands out the documents of machines.
 type Secrets interface {
 	// Ignition returns the machine's Ignition document as JSON: from the

@@ -20,6 +20,10 @@ const (
 	AudienceBoot Audience = 'b'
 	// AudienceSecret: secrets.
 	AudienceSecret Audience = 's'
+	// AudienceComposed: secrets, for the machine that a composed UKI was delivered
+	// to. Such a token is minted before anyone boots: its proof is that of the
+	// delivery of its attempt's boot bytes, and it says nothing without one.
+	AudienceComposed Audience = 'c'
 )
 
 // ErrToken is returned for every token that is not valid, whatever is wrong
@@ -98,6 +102,16 @@ func (k *Keyring) active() []TokenKey {
 	return nil
 }
 
+// Active returns the ID of the key that signs; false when the keyring has no
+// keys.
+func (k *Keyring) Active() (keyID byte, ok bool) {
+	keys := k.active()
+	if len(keys) == 0 {
+		return 0, false
+	}
+	return keys[0].ID, true
+}
+
 // Mint returns the token as text that is safe in a URL, 80 characters. It
 // returns ErrInvalid when a field cannot be carried, and ErrNotReady when the
 // keyring has no keys.
@@ -106,6 +120,22 @@ func (k *Keyring) Mint(t Token) (string, error) {
 	if len(keys) == 0 {
 		return "", fmt.Errorf("minting a token: the keyring has no keys: %w", ErrNotReady)
 	}
+	return mint(keys[0], t)
+}
+
+// MintWith is Mint with the key of this ID, which need not be the one that signs
+// by itself any more: replicas make the same token with it. It returns
+// ErrNotReady when the keyring does not have that key.
+func (k *Keyring) MintWith(keyID byte, t Token) (string, error) {
+	for _, key := range k.active() {
+		if key.ID == keyID {
+			return mint(key, t)
+		}
+	}
+	return "", fmt.Errorf("minting a token: the keyring has no key with the ID %d: %w", keyID, ErrNotReady)
+}
+
+func mint(key TokenKey, t Token) (string, error) {
 	object, err := t.Object.Bytes()
 	if err != nil {
 		return "", fmt.Errorf("minting a token: %w", err)
@@ -120,11 +150,11 @@ func (k *Keyring) Mint(t Token) (string, error) {
 		return "", fmt.Errorf("minting a token: %w: attempt %d or expiry %s is out of range", ErrInvalid, t.Attempt, t.Expires)
 	}
 	b := make([]byte, 0, tokenSize)
-	b = append(b, tokenVersion, keys[0].ID, byte(t.Audience), byte(t.Proof))
+	b = append(b, tokenVersion, key.ID, byte(t.Audience), byte(t.Proof))
 	b = append(b, object[:]...)
 	b = binary.BigEndian.AppendUint32(b, uint32(t.Attempt)) //nolint:gosec // checked above
 	b = binary.BigEndian.AppendUint32(b, uint32(expires))   //nolint:gosec // checked above
-	b = append(b, seal(keys[0].Secret, b, t.Addr)...)
+	b = append(b, seal(key.Secret, b, t.Addr)...)
 	return base64.RawURLEncoding.EncodeToString(b), nil
 }
 

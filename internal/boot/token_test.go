@@ -125,3 +125,34 @@ func FuzzVerifyToken(f *testing.F) {
 		require.Equal(t, good, s, "only what was minted is valid, in one spelling")
 	})
 }
+
+func TestEveryReplicaMintsTheSameWithAKeyItNames(t *testing.T) {
+	_, ok := (&Keyring{}).Active()
+	require.False(t, ok)
+	_, err := (&Keyring{}).MintWith(1, testToken())
+	require.ErrorIs(t, err, ErrNotReady)
+
+	old, err := NewKeyring(testKey(1))
+	require.NoError(t, err)
+	rotated, err := NewKeyring(testKey(2), testKey(1))
+	require.NoError(t, err)
+	for want, k := range map[byte]*Keyring{1: old, 2: rotated} {
+		id, ok := k.Active()
+		require.True(t, ok)
+		require.Equal(t, want, id)
+		s, err := k.Mint(testToken())
+		require.NoError(t, err)
+		again, err := k.MintWith(id, testToken())
+		require.NoError(t, err)
+		require.Equal(t, s, again)
+	}
+	before, err := old.MintWith(1, testToken())
+	require.NoError(t, err)
+	after, err := rotated.MintWith(1, testToken())
+	require.NoError(t, err)
+	require.Equal(t, before, after, "also with the key that signs no more")
+	_, err = rotated.MintWith(3, testToken())
+	require.ErrorIs(t, err, ErrNotReady)
+	_, err = old.MintWith(1, Token{Object: "no UUID", Attempt: 1})
+	require.ErrorIs(t, err, ErrInvalid)
+}

@@ -55,6 +55,9 @@ func (s *Server) deliver(x *exchange, id identity, p *boot.Plan, t target) error
 	if t.foreign() {
 		return errForeign
 	}
+	if t.composed != nil {
+		return s.deliverComposed(x, id, p)
+	}
 	g := &gate{s: s, x: x, plan: p, artifact: t.artifact, id: id, stage: boot.StageUKI}
 	if x.head() {
 		if err := g.peek(); err != nil {
@@ -76,6 +79,8 @@ type gate struct {
 	// whole says that nothing may be sent before the commit, and that nothing is
 	// ever resumed.
 	whole bool
+	// composed says that what is delivered is the plan's composed UKI.
+	composed bool
 
 	d *delivery
 	// attempt is the one that the delivery belongs to, by its present number.
@@ -143,11 +148,17 @@ func (g *gate) begin() error {
 		g.begun(known, current)
 		return nil
 	}
+	if err := g.fits(); err != nil {
+		return err
+	}
 	a, err := g.s.attempts.Begin(g.plan, g.id.client(g.x.peer))
 	if errors.Is(err, boot.ErrSpent) && known != nil && known.undecided(g.artifact) {
 		// It may be spent by this very delivery: the commit will tell.
 		g.begun(known, current)
 		return nil
+	}
+	if err == nil && g.composed && !composedFor(g.plan, a.Number) {
+		err = errComposing(a.Number) // another boot was faster
 	}
 	if err != nil {
 		return fmt.Errorf("beginning the delivery to %s: %w", g.plan.Object, err)

@@ -30,10 +30,12 @@ var (
 	errArchitecture = errors.New("the machine's config is for another architecture")
 	errOwnScript    = errors.New("the machine has an iPXE script of its own, which GRUB cannot run")
 	errNoURL        = errors.New("this server was given no public image server URL")
-	errMethod       = errors.New("only GET and HEAD are allowed")
-	errRange        = errors.New("the range is not satisfiable")
-	errWeakTLS      = errors.New("secrets are not served over RSA key exchange: connect with ECDHE")
-	errForwarded    = errors.New("X-Forwarded-For of a trusted DHCP server has to name one to eight IP or MAC addresses")
+	// errNoTokenURL: a UKI that was composed for one machine has no other URL.
+	errNoTokenURL = errors.New("the machine's UKI is composed for it alone, and no URL with a token can be handed out for it now")
+	errMethod     = errors.New("only GET and HEAD are allowed")
+	errRange      = errors.New("the range is not satisfiable")
+	errWeakTLS    = errors.New("secrets are not served over RSA key exchange: connect with ECDHE")
+	errForwarded  = errors.New("X-Forwarded-For of a trusted DHCP server has to name one to eight IP or MAC addresses")
 )
 
 // retryAfter is how many seconds a client is asked to wait. Ignition has its
@@ -71,6 +73,7 @@ var failures = []failure{
 	{boot.ErrContested, http.StatusForbidden, "SecretContested", boot.ErrContested.Error()},
 	{boot.ErrNotReady, http.StatusServiceUnavailable, "NotReady", ""},
 	{errNoURL, http.StatusServiceUnavailable, "NoImageServerURL", ""},
+	{errNoTokenURL, http.StatusServiceUnavailable, "NoTokenURL", ""},
 	{boot.ErrUnavailable, http.StatusServiceUnavailable, "Unavailable", "temporarily unavailable"},
 }
 

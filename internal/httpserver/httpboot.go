@@ -35,10 +35,15 @@ func (s *Server) httpboot(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	if x.wantsJSON() {
-		return s.tell(x, t, plan)
+	if !x.wantsJSON() {
+		return s.deliver(x, id, plan, t)
 	}
-	return s.deliver(x, id, plan, t)
+	if t.composed != nil {
+		if t.url, err = s.ownURL(x, id, plan); err != nil {
+			return err
+		}
+	}
+	return s.tell(x, t, plan)
 }
 
 // httpbootUnknown serves the default image to a machine that nothing names,
@@ -143,6 +148,9 @@ type target struct {
 	artifact boot.Artifact
 	image    string
 	url      string
+	// composed is the plan whose composed UKI the artifact is; nil for a blob of the
+	// store.
+	composed *boot.Plan
 }
 
 func (t target) foreign() bool { return t.artifact.Digest == "" }
@@ -152,6 +160,9 @@ func (t target) foreign() bool { return t.artifact.Digest == "" }
 func (s *Server) targetOf(p *boot.Plan) (target, error) {
 	if p.NotReady != "" {
 		return target{}, fmt.Errorf("%w: %s", boot.ErrNotReady, p.NotReady)
+	}
+	if p.Composes {
+		return composedTarget(p)
 	}
 	if a, ok := p.Artifact(boot.RoleUKI); ok {
 		return target{artifact: a, image: p.Image}, nil
@@ -199,12 +210,14 @@ func (s *Server) tell(x *exchange, t target, plan *boot.Plan) error {
 		b = append(b, n...) // canonical addresses need no escape
 	}
 	b = append(b, `","UKIURL":`...)
-	if t.url != "" {
+	switch {
+	case t.url != "":
 		b = appendJSON(b, t.url)
-	} else {
-		if s.imageURL == "" {
-			return errNoURL
-		}
+	case t.composed != nil:
+		return errNoTokenURL // it is never served by its digest
+	case s.imageURL == "":
+		return errNoURL
+	default:
 		b = s.appendImageURL(b, t)
 	}
 	if plan != nil && plan.Machine.UUID != "" && !weakTLS(x.r) {

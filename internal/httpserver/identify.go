@@ -80,6 +80,9 @@ func (s *Server) byToken(x *exchange, audience boot.Audience) (identity, error) 
 		return identity{}, errRefused
 	}
 	t, err := s.keyring.Verify(x.token, audience, x.peer.addr, s.now())
+	if err != nil && audience == boot.AudienceSecret {
+		t, err = s.keyring.Verify(x.token, boot.AudienceComposed, x.peer.addr, s.now())
+	}
 	if err != nil || t.Proof == boot.Address && s.provesNothing(x.peer) {
 		return identity{}, errRefused
 	}
@@ -89,6 +92,9 @@ func (s *Server) byToken(x *exchange, audience boot.Audience) (identity, error) 
 		return identity{}, errRefused
 	case err != nil:
 		return identity{}, fmt.Errorf("finding the machine of a token: %w", err)
+	}
+	if t.Audience == boot.AudienceComposed {
+		return s.byComposed(x, plan, t)
 	}
 	if t.Proof < minimumProof(plan) {
 		return identity{}, errRefused

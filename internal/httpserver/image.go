@@ -38,12 +38,13 @@ func (s *Server) serveDigest(x *exchange, d boot.Digest) error {
 	id, err := s.byAddr(x.peer)
 	if err == nil {
 		for _, p := range id.plans {
-			if a, ok := p.Artifact(boot.RoleUKI); ok && a.Digest == d {
+			if a, ok := p.Artifact(boot.RoleUKI); ok && a.Digest == d && !p.Composes {
 				return s.deliverPlan(x, id, p)
 			}
 		}
 		if p, err := ukiPlan(id.plans); err == nil {
-			if t, err := s.targetOf(p); err == nil && t.artifact.Digest == d {
+			// A composed UKI is never served by its digest, not even to its machine.
+			if t, err := s.targetOf(p); err == nil && t.artifact.Digest == d && t.composed == nil {
 				return s.deliver(x, id, p, t)
 			}
 		}

@@ -177,7 +177,7 @@ func (s *Server) chainUKI(x *exchange, b *booting) error {
 		return boot.ErrSpent
 	}
 	p := b.plan
-	if _, ok := p.Artifact(boot.RoleUKI); !ok && !t.foreign() {
+	if _, ok := p.Artifact(boot.RoleUKI); !ok && !t.foreign() && t.composed == nil {
 		withDefault := *p
 		withDefault.Artifacts = []boot.Artifact{t.artifact}
 		p = &withDefault

@@ -31,6 +31,8 @@ type Options struct {
 	Blobs    boot.Blobs
 	Secrets  boot.Secrets
 	Attempts boot.Attempts
+	// Composer puts composed UKIs together; without one none is served.
+	Composer boot.Composer
 	// Scripts renders what iPXE and GRUB run; nil is the template that is built in.
 	Scripts *render.Scripts
 	// Keyring checks the tokens in URLs. Without one, no token is accepted.
@@ -75,6 +77,7 @@ type Server struct {
 	blobs      boot.Blobs
 	secrets    boot.Secrets
 	attempts   boot.Attempts
+	composer   boot.Composer
 	scripts    *render.Scripts
 	keyring    *boot.Keyring
 	issuer     *boot.Issuer
@@ -122,7 +125,7 @@ func New(o Options) (*Server, error) {
 	}
 	s := &Server{
 		source: o.Source, blobs: o.Blobs, secrets: o.Secrets, attempts: o.Attempts,
-		scripts: o.Scripts, keyring: o.Keyring, issuer: o.Issuer,
+		composer: o.Composer, scripts: o.Scripts, keyring: o.Keyring, issuer: o.Issuer,
 		proxies: newPrefixes(o.TrustedProxies), dhcp: newPrefixes(o.TrustedDHCP), proxyProto: newPrefixes(o.ProxyProtocolFrom),
 		imageURL: images, baseURL: base, fallback: o.DefaultImage, now: o.Now, commitWait: o.CommitWait, log: o.Logger, metrics: m,
 		served:     limiter{burst: 200, window: logWindow},

@@ -1,6 +1,7 @@
 package httpserver
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -22,6 +23,9 @@ const (
 	chunkTimeout = time.Minute
 	// pipeSize is the buffer for a blob that is still arriving, in bytes.
 	pipeSize = 32 << 10
+	// strictWait is how long a blob of which no byte may flow before all of it was
+	// verified is waited for: five idle seconds end a firmware's boot.
+	strictWait = 1500 * time.Millisecond
 )
 
 // serveBlob answers with an artifact as http.ServeContent does: Range, If-Range,
@@ -32,6 +36,16 @@ func (s *Server) serveBlob(x *exchange, a boot.Artifact, cache []string, g *gate
 		return fmt.Errorf("opening %s: %w", a.Digest, err)
 	}
 	defer func() { _ = blob.Close() }() // it was only read
+	if (a.Strict || g != nil && g.plan.Strict) && !x.head() {
+		if _, err := boot.Verified(x.r.Context(), blob, strictWait); err != nil {
+			return fmt.Errorf("opening %s: %w", a.Digest, err)
+		}
+	}
+	return s.sendBlob(x, a, cache, g, blob)
+}
+
+// sendBlob answers with a blob that is open.
+func (s *Server) sendBlob(x *exchange, a boot.Artifact, cache []string, g *gate, blob boot.Blob) error {
 	h := x.Header()
 	h["Content-Type"] = contentType(a.Role)
 	h["Cache-Control"] = cache
@@ -43,7 +57,8 @@ func (s *Server) serveBlob(x *exchange, a boot.Artifact, cache []string, g *gate
 	}
 	s.metrics.inFlight.Inc()
 	defer s.metrics.inFlight.Dec()
-	t := &transfer{x: x, gate: g, blob: blob, content: blob}
+	t := &transfer{x: x, gate: g, content: blob}
+	t.parts, _ = blob.(boot.Segmented)
 	if f := blob.File(); f != nil {
 		t.content = f // only a file can be sent by the kernel itself
 	}
@@ -67,8 +82,9 @@ func contentType(r boot.Role) []string {
 type transfer struct {
 	x       *exchange
 	gate    *gate
-	blob    boot.Blob
 	content io.ReadSeeker
+	// parts is the content, where it is made of several that are sent one by one.
+	parts boot.Segmented
 
 	start, length int64
 	sent          int64
@@ -133,7 +149,7 @@ func (t *transfer) ReadFrom(src io.Reader) (int64, error) {
 	if limited, ok := src.(*io.LimitedReader); ok {
 		src = limited.R
 	}
-	part := &io.LimitedReader{R: src}
+	part := &io.LimitedReader{}
 	for t.sent < t.length && t.err == nil {
 		n := min(t.length-t.sent, chunk)
 		if t.gate != nil {
@@ -141,13 +157,30 @@ func (t *transfer) ReadFrom(src io.Reader) (int64, error) {
 				break
 			}
 		}
-		part.N = n
-		t.err = t.send(part)
+		if part.R, part.N, t.err = t.next(src, n); t.err == nil {
+			t.err = t.send(part)
+		}
 	}
 	if t.err == nil {
 		t.err = t.x.flush()
 	}
 	return t.sent, t.err
+}
+
+// next returns what the next n bytes are read from, or the first of them.
+func (t *transfer) next(src io.Reader, n int64) (io.Reader, int64, error) {
+	if t.parts == nil {
+		return src, n, nil
+	}
+	part, err := t.parts.Segment(t.start + t.sent)
+	if err != nil {
+		return nil, 0, fmt.Errorf("reading a blob: %w", err)
+	}
+	n = min(n, part.Size)
+	if part.File != nil {
+		return part.File, n, nil
+	}
+	return bytes.NewReader(part.Data), n, nil
 }
 
 // send sends one chunk.
@@ -168,7 +201,7 @@ func (t *transfer) send(part *io.LimitedReader) error {
 	return nil
 }
 
-// pipe sends a chunk of a blob that is still arriving. The client's time runs
+// pipe sends a chunk that is in memory, or of a blob that is still arriving. The client's time runs
 // only while we write to it, not while we wait for the blob.
 func (t *transfer) pipe(part *io.LimitedReader) error {
 	b, _ := pipes.Get().(*[pipeSize]byte)

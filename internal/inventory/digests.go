@@ -17,6 +17,8 @@ type digests struct {
 type publicBlob struct {
 	ways   map[boot.Artifact]int
 	chosen boot.Artifact
+	// strict counts the plans that let no byte of it flow before it was verified.
+	strict int
 }
 
 func newDigests() digests {
@@ -50,6 +52,9 @@ func (d *digests) publish(p *boot.Plan) {
 			d.public[a.Digest] = b
 		}
 		b.ways[a]++
+		if p.Strict {
+			b.strict++
+		}
 		if compareArtifacts(a, b.chosen) < 0 {
 			b.chosen = a
 		}
@@ -64,6 +69,9 @@ func (d *digests) withdraw(p *boot.Plan) {
 	for _, a := range p.Artifacts {
 		b := d.public[a.Digest]
 		b.ways[a]--
+		if p.Strict {
+			b.strict--
+		}
 		if b.ways[a] > 0 {
 			continue
 		}
@@ -114,7 +122,9 @@ func (i *Inventory) PublicArtifact(d boot.Digest) (boot.Artifact, error) {
 	if b == nil {
 		return boot.Artifact{}, boot.ErrNotFound
 	}
-	return b.chosen, nil
+	a := b.chosen
+	a.Strict = b.strict > 0
+	return a, nil
 }
 
 // Digests returns everything that the status of any config names, ready or

@@ -1,7 +1,9 @@
 package inventory
 
 import (
+	"errors"
 	"fmt"
+	"math"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -11,6 +13,9 @@ import (
 	"github.com/boot-operator/boot-operator/internal/boot"
 	"github.com/boot-operator/boot-operator/internal/claim"
 )
+
+// Plan makes the plan of a config as it is given, whatever is in the cache.
+func (i *Inventory) Plan(cfg v1alpha1.Config) *boot.Plan { return i.plan(cfg) }
 
 // plan makes a config's plan of its spec and status.
 func (i *Inventory) plan(cfg v1alpha1.Config) *boot.Plan {
@@ -32,17 +37,20 @@ func (i *Inventory) plan(cfg v1alpha1.Config) *boot.Plan {
 		Attempt:      claim.Attempt(cfg),
 		NotReady:     notReady(cfg),
 		Paused:       paused(cfg),
+		Strict:       c.SecureBoot || c.Verification != nil || status.Verification != nil,
 	}
-	for _, err := range []error{identity, named, proof} {
-		if p.NotReady == "" && err != nil {
-			p.NotReady = err.Error()
-		}
-	}
+	var composed error
 	switch c := cfg.(type) {
 	case *v1alpha1.HTTPBootConfig:
 		i.uki(&c.Spec, p)
+		composed = compose(c, p)
 	case *v1alpha1.IPXEBootConfig:
 		script(&c.Spec, p)
+	}
+	for _, err := range []error{identity, named, proof, composed} {
+		if p.NotReady == "" && err != nil {
+			p.NotReady = err.Error()
+		}
 	}
 	return p
 }
@@ -53,6 +61,37 @@ func (i *Inventory) uki(s *v1alpha1.HTTPBootConfigSpec, p *boot.Plan) {
 	if p.Image == "" && s.UKIURL == "" {
 		p.Image = repository(i.options.DefaultImage)
 	}
+}
+
+// compose fills what is said of the UKI that is composed for the machine, where the
+// spec asks for one or the status names what one is composed of. A finished UKI
+// beside it is not served: it has not what the spec asks for.
+func compose(c *v1alpha1.HTTPBootConfig, p *boot.Plan) (err error) {
+	_, stub := p.Artifact(boot.RoleStub)
+	p.KernelArguments = c.Spec.KernelArguments
+	p.Composes = stub || c.Spec.Compose != nil || len(c.Spec.KernelArguments) > 0
+	if !p.Composes {
+		return nil
+	}
+	p.Foreign = nil
+	p.Composed, err = composedOf(c.Status.Composed)
+	return err
+}
+
+// composedOf reads the composed UKI of a status. Its signature is shared with the
+// status.
+func composedOf(c *v1alpha1.ComposedUKI) (*boot.Composed, error) {
+	if c == nil {
+		return nil, errors.New("the machine's UKI is being composed")
+	}
+	digest, err := boot.ParseDigest(c.Digest)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("status.composed: %w", err)
+	case c.Size <= 0 || c.Attempt < 0 || c.TokenKey < 0 || c.TokenKey > math.MaxUint8:
+		return nil, fmt.Errorf("status.composed: %w: size %d, attempt %d, token key %d", boot.ErrInvalid, c.Size, c.Attempt, c.TokenKey)
+	}
+	return &boot.Composed{Attempt: c.Attempt, Digest: digest, Size: c.Size, TokenKey: byte(c.TokenKey), Signature: c.Signature}, nil
 }
 
 // script fills what only an IPXEBootConfig says.

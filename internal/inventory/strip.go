@@ -29,11 +29,13 @@ func Strip(obj any) (any, error) {
 		return &corev1.Namespace{TypeMeta: o.TypeMeta, ObjectMeta: named(o.ObjectMeta, o.Labels)}, nil
 	case *v1alpha1.HTTPBootConfig:
 		share(&o.Spec.Image, &o.Spec.UKIURL, (*string)(&o.Spec.Architecture), (*string)(&o.Spec.BootPolicy))
+		shareAll(o.Spec.KernelArguments)
+		if o.Spec.Compose != nil {
+			share(&o.Spec.Compose.InitrdImage)
+		}
 	case *v1alpha1.IPXEBootConfig:
 		share(&o.Spec.Image, &o.Spec.KernelURL, &o.Spec.InitrdURL, &o.Spec.SquashfsURL, (*string)(&o.Spec.Architecture), (*string)(&o.Spec.BootPolicy))
-		for n := range o.Spec.KernelArguments {
-			share(&o.Spec.KernelArguments[n])
-		}
+		shareAll(o.Spec.KernelArguments)
 		o.Spec.ScriptTemplate = templates.share(o.Spec.ScriptTemplate)
 	}
 	if cfg, ok := obj.(v1alpha1.Config); ok {
@@ -70,6 +72,21 @@ func shareStatus(s *v1alpha1.ConfigStatus) {
 	}
 	if s.Boot != nil {
 		shareBoot(s.Boot)
+	}
+	if s.Composed != nil {
+		share(&s.Composed.Signer) // all else is the machine's own
+	}
+	if s.Verification != nil {
+		shareVerification(s.Verification)
+	}
+}
+
+func shareVerification(v *v1alpha1.VerificationStatus) {
+	if i := v.Image; i != nil {
+		share(&i.Subject, (*string)(&i.Signed), &i.Format, &i.Signer, &i.Attestation)
+	}
+	if u := v.UKI; u != nil {
+		share(&u.Digest, &u.Signer, &u.Certificate, &u.TrustedBy)
 	}
 }
 
@@ -122,6 +139,12 @@ func (n *interner) share(t string) string {
 	}
 	n.known[t] = t
 	return t
+}
+
+func shareAll(all []string) {
+	for n := range all {
+		share(&all[n])
+	}
 }
 
 func share(all ...*string) {

@@ -192,7 +192,7 @@ func (s *Server) fileFor(v verdict, a arrival, o offering) (string, refusal) {
 	case clientHTTP:
 	}
 	url := a.base + "/httpboot"
-	if _, ok := v.plan.Artifact(boot.RoleUKI); !ok {
+	if _, ok := v.plan.Artifact(boot.RoleUKI); !ok && !v.plan.Composes {
 		// No firmware follows a redirect, but an offer can name any server.
 		url, token = v.plan.Foreign[boot.RoleUKI], ""
 	}

@@ -168,6 +168,9 @@ func TestAMachineBootsByThePlanThatFitsItsClient(t *testing.T) {
 		"HTTP Boot with a script only": {[]*boot.Plan{ipxePlan()}, discover(macA, httpX64, 16), "", refusedKind},
 		"UEFI PXE with a script only":  {[]*boot.Plan{ipxePlan()}, discover(macA, pxeX64, 7), "snponly.efi", ""},
 		"a plan without a UKI":         {[]*boot.Plan{change(httpPlan(), func(p *boot.Plan) { p.Artifacts = nil })}, discover(macA, httpX64, 16), "", refusedKind},
+		"a composed UKI": {[]*boot.Plan{change(httpPlan(), func(p *boot.Plan) {
+			p.Artifacts, p.Composes = []boot.Artifact{{Role: boot.RoleStub}, {Role: boot.RoleKernel}}, true
+		})}, discover(macA, httpX64, 16), baseURL + "/httpboot/t/", ""},
 		"a foreign UKI": {[]*boot.Plan{change(httpPlan(), func(p *boot.Plan) {
 			p.Artifacts, p.Foreign = nil, map[boot.Role]string{boot.RoleUKI: "http://192.0.2.1/uki.efi"}
 		})}, discover(macA, httpX64, 16), "http://192.0.2.1/uki.efi", ""},

@@ -98,18 +98,33 @@ func (c *catalog) forFirmware(f firmware) (Program, bool) {
 		}
 		return Program{}, false
 	}
+	if all := c.forUEFI(f.arch); len(all) > 0 {
+		return all[0], true
+	}
+	return Program{}, false
+}
+
+// forUEFI returns the program to offer and, where that is a shim, what it loads.
+func (c *catalog) forUEFI(arch boot.Architecture) []Program {
 	for _, o := range offered {
 		for _, folder := range folders {
-			p, ok := c.uefi(folder+o.name, f.arch)
-			if ok && o.loads != "" {
-				_, ok = c.uefi(folder+o.loads, f.arch)
+			p, ok := c.uefi(folder+o.name, arch)
+			if ok && o.loads == "" {
+				return []Program{p}
 			}
-			if ok {
-				return p, true
+			if loaded, there := c.uefi(folder+o.loads, arch); ok && there {
+				return []Program{p, loaded}
 			}
 		}
 	}
-	return Program{}, false
+	return nil
+}
+
+// ProgramsFor returns what a UEFI machine of this architecture is offered from a
+// directory: the program, and what that loads where it is a shim. There may be none.
+func ProgramsFor(dir string, arch boot.Architecture) []Program {
+	c, _ := scan(dir, &catalog{}) // what cannot be read is not offered
+	return c.forUEFI(arch)
 }
 
 func (c *catalog) uefi(name string, arch boot.Architecture) (Program, bool) {

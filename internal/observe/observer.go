@@ -30,6 +30,7 @@ import (
 
 	"github.com/boot-operator/boot-operator/api/v1alpha1"
 	"github.com/boot-operator/boot-operator/internal/boot"
+	"github.com/boot-operator/boot-operator/internal/claim"
 )
 
 // FieldManager is the name under which every replica writes.
@@ -202,6 +203,21 @@ func (o *Observer) Coming(p *boot.Plan) (boot.Attempt, error) {
 		return cur, nil
 	}
 	return boot.Attempt{Number: cur.Number + 1}, nil
+}
+
+// ComingOf is Coming for a config, which may be from a cache, with the time until
+// which it stands if nobody boots; that is zero where nothing but a boot or a
+// request changes it.
+func (o *Observer) ComingOf(cfg v1alpha1.Config) (attempt int64, until time.Time, err error) {
+	p := &boot.Plan{Object: refOf(cfg), Attempt: claim.Attempt(cfg), Policy: boot.Policy(cfg.Common().BootPolicy)}
+	a, err := o.Coming(p)
+	if err != nil {
+		return 0, time.Time{}, fmt.Errorf("finding the coming boot attempt of %s: %w", p.Object, err)
+	}
+	if !a.OpenedAt.IsZero() {
+		until = a.OpenedAt.Add(boot.AttemptLifetime - bootMargin)
+	}
+	return a.Number, until, nil
 }
 
 // Begin implements boot.Attempts. For a plan that says Once it returns the

@@ -25,8 +25,8 @@ import (
 	"github.com/boot-operator/boot-operator/api/v1alpha1"
 )
 
-// FieldManager owns what Run writes: state, observedGeneration, artifacts and
-// the conditions of its phases. What the observer owns is never touched.
+// FieldManager owns what Run writes: state, observedGeneration, artifacts,
+// verification, composed and the conditions of its phases. What the observer owns is never touched.
 const FieldManager = "boot-operator"
 
 // maxMessage bounds a condition's message in bytes; an event's note may not be
@@ -171,7 +171,7 @@ func (r *run) state() v1alpha1.State {
 
 // owned picks what this field manager owns out of a status.
 func (r *run) owned(s *v1alpha1.ConfigStatus) v1alpha1.ConfigStatus {
-	o := v1alpha1.ConfigStatus{State: s.State, ObservedGeneration: s.ObservedGeneration, Artifacts: s.Artifacts}
+	o := v1alpha1.ConfigStatus{State: s.State, ObservedGeneration: s.ObservedGeneration, Artifacts: s.Artifacts, Verification: s.Verification, Composed: s.Composed}
 	for _, n := range r.outcomes {
 		if c := meta.FindStatusCondition(s.Conditions, n.condition); c != nil {
 			o.Conditions = append(o.Conditions, *c)

@@ -104,7 +104,7 @@ func ukiScript(p *boot.Plan, l Links) ([]byte, error) {
 	}
 	b := make([]byte, 0, scriptSize)
 	b = append(b, "#!ipxe\niseq ${platform} efi || goto leave\n"+fetchHead...)
-	if a, ok := p.Artifact(boot.RoleUKI); ok {
+	if a, ok := p.Artifact(boot.RoleUKI); ok && !p.Composes {
 		if err := checkDigest(a.Digest); err != nil {
 			return nil, err
 		}

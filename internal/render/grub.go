@@ -48,9 +48,11 @@ func GRUBMenu(p *boot.Plan, l Links) ([]byte, error) {
 		return nil, fmt.Errorf("rendering the menu of %s: %w", p.Object, err)
 	}
 	entry := grubUKI
-	if has(p, boot.RoleKernel) {
+	switch {
+	case p.Composes:
+	case has(p, boot.RoleKernel):
 		entry = grubLinux
-	} else if !has(p, boot.RoleUKI) {
+	case !has(p, boot.RoleUKI):
 		return nil, fmt.Errorf("rendering the menu of %s: %w: there is neither a kernel nor a UKI", p.Object, boot.ErrNotFound)
 	}
 	lines, err := entry(p, l)

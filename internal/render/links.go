@@ -69,7 +69,7 @@ func checkDigest(d boot.Digest) error {
 // uki returns where iPXE and GRUB fetch the machine's UKI. The plan's own route
 // and not the blob's, so that the delivery counts as one.
 func (l Links) uki(p *boot.Plan) (string, error) {
-	if _, ok := p.Artifact(boot.RoleUKI); !ok {
+	if _, ok := p.Artifact(boot.RoleUKI); !ok && !p.Composes {
 		url, _, err := l.artifact(p, boot.RoleUKI)
 		return url, err
 	}

@@ -97,6 +97,8 @@ func (s *Scripts) render(p *boot.Plan, l Links) ([]byte, error) {
 		if t, err = s.own(p.ScriptTemplate); err != nil {
 			return nil, err
 		}
+	case p.Composes:
+		return ukiScript(p, l)
 	case has(p, boot.RoleKernel):
 	case has(p, boot.RoleUKI):
 		return ukiScript(p, l)

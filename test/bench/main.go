@@ -49,7 +49,7 @@ var figures = []struct {
 	name    string
 	measure func(ctx context.Context, binary, dir string) error
 }{
-	{"throughput", throughput}, {"requests", requests}, {"scripts", scripts}, {"offers", offers}, {"cold-blob", coldBlob},
+	{"throughput", throughput}, {"requests", requests}, {"scripts", scripts}, {"offers", offers}, {"cold-blob", coldBlob}, {"composing", composing},
 }
 
 // run measures what is wanted; all where nothing is named.
