@@ -11,6 +11,7 @@ import (
 
 	"github.com/boot-operator/boot-operator/internal/artifact"
 	"github.com/boot-operator/boot-operator/internal/boot"
+	"github.com/boot-operator/boot-operator/internal/controller/bootconfig"
 )
 
 // defaultImage keeps the UKI that unknown machines get, where the operator was
@@ -21,11 +22,13 @@ type defaultImage struct {
 	architecture boot.Architecture
 	interval     time.Duration
 	// url is told for unknown machines while there is no image.
-	url     string
-	store   *artifact.Store
-	auth    artifact.Credentials
-	logger  logr.Logger
-	current atomic.Pointer[defaultUKI]
+	url   string
+	store *artifact.Store
+	auth  artifact.Credentials
+	// verifier knows the operator's policy, which counts for this image too.
+	verifier bootconfig.Verifier
+	logger   logr.Logger
+	current  atomic.Pointer[defaultUKI]
 }
 
 type defaultUKI struct {
@@ -58,29 +61,35 @@ func (d *defaultImage) Run(ctx context.Context) error {
 	return nil
 }
 
+// refresh makes the image what its reference says now, if that may be booted: it is
+// signed as the operator's policy asks, and for the architecture.
 func (d *defaultImage) refresh(ctx context.Context) error {
 	image, err := d.store.Resolve(ctx, d.reference, d.architecture, d.auth)
 	if err != nil {
 		return err
 	}
-	for _, a := range image.Artifacts {
-		if a.Role != boot.RoleUKI {
-			continue
-		}
-		if err := d.store.Pull(ctx, a, d.auth); err != nil {
-			return err
-		}
-		is, err := madeFor(ctx, d.store, a.Digest)
-		if err != nil {
-			return err
-		}
-		if is != d.architecture {
-			return fmt.Errorf("%w: UKI %s of %s is a program for %s, and unknown machines are %s", artifact.ErrNoPlatform, a.Digest, image.Source, is, d.architecture)
-		}
-		d.current.Store(&defaultUKI{artifact: a, image: image.Name})
-		return nil
+	a, err := image.Artifact(boot.RoleUKI)
+	if err != nil {
+		return fmt.Errorf("default image %s: %w", d.reference, err)
 	}
-	return fmt.Errorf("default image %s: %w", d.reference, artifact.ErrNoArtifact)
+	if _, err := d.verifier.Image(ctx, image, bootconfig.Demands{}, d.auth); err != nil {
+		return fmt.Errorf("image %s: %w", image.Source, err)
+	}
+	if err := d.store.Pull(ctx, a, d.auth); err != nil {
+		return err
+	}
+	if _, err := d.verifier.File(ctx, a, image.Name, bootconfig.Demands{}); err != nil {
+		return fmt.Errorf("UKI %s of %s: %w", a.Digest, image.Source, err)
+	}
+	is, err := madeFor(ctx, d.store, a.Digest)
+	if err != nil {
+		return err
+	}
+	if is != d.architecture {
+		return fmt.Errorf("%w: UKI %s of %s is a program for %s, and unknown machines are %s", artifact.ErrNoPlatform, a.Digest, image.Source, is, d.architecture)
+	}
+	d.current.Store(&defaultUKI{artifact: a, image: image.Name})
+	return nil
 }
 
 // keep adds the default image to what must not be evicted.

@@ -123,9 +123,19 @@ func (p *parts) setupHosts(mgr ctrl.Manager) error {
 		ProvisionedWhen: s.hosts.provisionedWhen,
 		FetchTimeout:    s.hostFetchTimeout,
 		PowerInterval:   s.bmcPowerInterval,
+		SignedIPXE:      s.hostSignedIPXE(),
 		Registerer:      metrics.Registry,
 		Logger:          p.logger.WithName("host"),
 	})
+}
+
+// hostSignedIPXE is signedIPXE where iPXE is served here; of others' iPXE nobody says
+// that a host with Secure Boot would start it.
+func (s settings) hostSignedIPXE() func(boot.Architecture) error {
+	if len(s.netbootInterfaces) == 0 {
+		return nil
+	}
+	return s.signedIPXE
 }
 
 // bmcLimits keep BMCs from being asked too much.

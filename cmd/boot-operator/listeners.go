@@ -62,9 +62,10 @@ func (s settings) literalBootURL(local netip.Addr) string {
 	return "http://" + net.JoinHostPort(local.String(), port)
 }
 
-// handsOutTokens says whether machines are given tokens.
+// handsOutTokens says whether machines are given tokens; composed UKIs have one where
+// it is known under which URL machines reach the boot server.
 func (s settings) handsOutTokens() bool {
-	return len(s.netbootInterfaces) > 0 || len(s.dhcp) > 0 || s.hosts.mode == host.ModeDrive
+	return s.ipxeServiceURL != "" || len(s.netbootInterfaces) > 0 || len(s.dhcp) > 0 || s.hosts.mode == host.ModeDrive
 }
 
 // controllersOf returns those of names that --controllers names.

@@ -90,6 +90,7 @@ type options struct {
 	serverBootConfigBoth   bool
 
 	hostOptions
+	signatureOptions
 }
 
 // flags returns the operator's flags, bound to o.
@@ -102,6 +103,7 @@ func (o *options) flags() *pflag.FlagSet {
 	o.artifactFlags(f)
 	o.controllerFlags(f)
 	o.hostOptions.flags(f)
+	o.signatureOptions.flags(f)
 	f.BoolVar(&o.version, "version", false, "print the version and exit")
 	logging := flag.NewFlagSet("logging", flag.ContinueOnError)
 	o.zap.BindFlags(logging)
@@ -132,7 +134,7 @@ func (o *options) trustFlags(f *pflag.FlagSet) {
 	f.StringSliceVar(&o.proxyProtocolFrom, "proxy-protocol-from", nil, "prefixes of TCP balancers whose PROXY protocol v2 header names the client's address")
 	f.StringSliceVar(&o.untrustedClients, "untrusted-clients", nil, "prefixes whose addresses prove nothing, such as a pod network that Node objects do not tell")
 	f.BoolVar(&o.trustClusterAddresses, "trust-cluster-addresses", false, "let the addresses of this cluster's nodes and pods prove a machine's identity; any workload there can then get its secrets")
-	f.StringVar(&o.tokenSecret, "token-secret", "boot-operator-token-keys", "name of the Secret with the keys of boot tokens (entries key-<0..255>, at least 32 bytes each; one or two), in the operator's namespace; it is made where tokens are handed out (--netboot-interface, --trusted-dhcp, --baremetalhost-mode=drive) and there is none")
+	f.StringVar(&o.tokenSecret, "token-secret", "boot-operator-token-keys", "name of the Secret with the keys of boot tokens (entries key-<0..255>, at least 32 bytes each; one or two), in the operator's namespace; it is made where tokens are handed out (--ipxe-service-url, --netboot-interface, --trusted-dhcp, --baremetalhost-mode=drive) and there is none")
 }
 
 func (o *options) netbootFlags(f *pflag.FlagSet) {
@@ -210,6 +212,7 @@ type settings struct {
 	registryCA        []byte
 	registryAuth      []byte
 	hosts             hostSettings
+	signatures        signatureSettings
 }
 
 // settings checks o and returns what it means; the error lists everything that
@@ -236,6 +239,7 @@ func (o options) settings() (settings, error) {
 		s.namespaceSelector = check(c, "claim-namespace-selector", o.claimNamespaceSelector, func(v string) (labels.Selector, error) { return labels.Parse(v) })
 	}
 	s.hosts = o.hostOptions.settings(c, o)
+	s.signatures = o.signatureOptions.settings(c, s.hosts)
 	c.together(o)
 	s.bootAddress, s.imageAddress = off(o.bootAddress), off(o.imageAddress)
 	s.probeAddress = off(o.probeAddress)

@@ -18,6 +18,7 @@ import (
 	"github.com/boot-operator/boot-operator/api/v1alpha1"
 	"github.com/boot-operator/boot-operator/internal/artifact"
 	"github.com/boot-operator/boot-operator/internal/boot"
+	"github.com/boot-operator/boot-operator/internal/compose"
 	"github.com/boot-operator/boot-operator/internal/controller/bootconfig"
 	"github.com/boot-operator/boot-operator/internal/controller/ironcore"
 	"github.com/boot-operator/boot-operator/internal/httpserver"
@@ -29,6 +30,7 @@ import (
 	"github.com/boot-operator/boot-operator/internal/redfish"
 	"github.com/boot-operator/boot-operator/internal/render"
 	"github.com/boot-operator/boot-operator/internal/uki"
+	"github.com/boot-operator/boot-operator/internal/verification"
 )
 
 // parts is everything that the operator is made of.
@@ -38,6 +40,7 @@ type parts struct {
 	cluster      cluster.Cluster
 	auth         artifact.Credentials
 	store        *artifact.Store
+	verifier     verifier
 	inventory    *inventory.Inventory
 	observer     *observe.Observer
 	prefetch     *prefetch.Prefetch
@@ -46,6 +49,7 @@ type parts struct {
 	keyring      *boot.Keyring
 	attempts     boot.Attempts
 	issuer       *boot.Issuer
+	composer     *compose.Composer
 	scripts      *render.Scripts
 	ipxeTemplate *ipxeTemplate
 	netboot      *netboot.Server
@@ -58,7 +62,7 @@ type parts struct {
 // assemble builds the parts and connects them; nothing runs yet.
 func assemble(ctx context.Context, s settings, c cluster.Cluster, logger logr.Logger) (*parts, error) {
 	p := &parts{settings: s, logger: logger, cluster: c}
-	for _, build := range []func(context.Context) error{p.buildStore, p.buildInventory, p.buildObserver, p.buildPrefetch, p.buildTokens, p.buildScripts, p.buildServers, p.buildNetboot} {
+	for _, build := range []func(context.Context) error{p.buildStore, p.buildInventory, p.buildObserver, p.buildPrefetch, p.buildTokens, p.buildComposer, p.buildScripts, p.buildServers, p.buildNetboot} {
 		if err := build(ctx); err != nil {
 			return nil, err
 		}
@@ -88,9 +92,10 @@ func (p *parts) buildStore(context.Context) error {
 	if err != nil {
 		return err
 	}
+	p.verifier = verifier{p.settings.signatures, verification.New(p.store, p.store)}
 	p.defaultImage = &defaultImage{
 		reference: p.settings.defaultImage, architecture: p.settings.arch, interval: p.settings.resolveInterval,
-		store: p.store, auth: p.auth, logger: p.logger.WithName("default-image"), url: p.settings.defaultUKIURL,
+		store: p.store, auth: p.auth, verifier: p.verifier, logger: p.logger.WithName("default-image"), url: p.settings.defaultUKIURL,
 	}
 	p.store.Keep(func() map[boot.Digest]struct{} { return p.defaultImage.keep(p.inventory.Digests()) })
 	return nil
@@ -166,6 +171,10 @@ func (p *parts) setupBootConfig(mgr ctrl.Manager) error {
 		Changed:          p.inventory.Changed,
 		MadeFor:          p.madeFor,
 		Takes:            p.takes,
+		Verifier:         p.verifier,
+		Composer:         composer{p.inventory, p.composer},
+		SigningSecret:    p.settings.signingSecret(),
+		SignedIPXE:       p.settings.signedIPXE,
 		ArtifactURL:      p.settings.artifactURL,
 		Architecture:     p.settings.arch,
 		MinimumProof:     p.settings.proof,
@@ -289,6 +298,7 @@ func (p *parts) buildServers(context.Context) error {
 		Attempts:          p.attempts,
 		Keyring:           p.keyring,
 		Issuer:            p.issuer,
+		Composer:          p.composer,
 		Scripts:           p.scripts,
 		BaseURL:           p.settings.ipxeServiceURL,
 		TrustedProxies:    p.settings.proxies,

@@ -20,8 +20,13 @@ import (
 
 // Reasons that an IPXEBootConfig cannot have, and those that only it can.
 var (
-	onlyHTTP = map[string]bool{"DefaultImage": true, "NotAUKI": true, "UKIDelivered": true, "UKIDeliveryIncomplete": true}
-	onlyIPXE = map[string]bool{"IPXEScriptDeliveryIncomplete": true, "ScriptInvalid": true, "TemplateInvalid": true, "KernelArgumentInvalid": true}
+	onlyHTTP = map[string]bool{
+		"DefaultImage": true, "NotAUKI": true, "UKIDelivered": true, "UKIDeliveryIncomplete": true,
+		"ComposeRequired": true, "ComposeFailed": true, "SigningKeyInvalid": true,
+	}
+	onlyIPXE = map[string]bool{
+		"IPXEScriptDeliveryIncomplete": true, "ScriptInvalid": true, "TemplateInvalid": true, "KernelArgumentInvalid": true, "SecureBootUnsupported": true,
+	}
 )
 
 func TestEveryReasonIsExplained(t *testing.T) {
@@ -117,6 +122,7 @@ func TestNamedFlagsExist(t *testing.T) {
 	named := regexp.MustCompile("`--([a-z0-9-]+)")
 	others := bootctlFlags(t)
 	others["demo"] = true
+	others["recursive"] = true // cosign's
 	for _, page := range pages(t) {
 		for _, match := range named.FindAllStringSubmatch(read(t, page), -1) {
 			if !others[match[1]] && !strings.HasPrefix(page, "docs/adr/") {
@@ -132,7 +138,7 @@ func bootctlFlags(t *testing.T) map[string]bool {
 	files, err := filepath.Glob("../../cmd/bootctl/*.go")
 	require.NoError(t, err)
 	flags := map[string]bool{}
-	declared := regexp.MustCompile(`Var(?:P)?\(&[\w.]+, "([a-z0-9-]+)"`)
+	declared := regexp.MustCompile(`(?:Var(?:P)?\(&[\w.]+, (?:prefix\+)?|f\.(?:flag|call)\()"([a-z0-9-]+)"`)
 	for _, file := range files {
 		text, err := os.ReadFile(file)
 		require.NoError(t, err)

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/boot-operator/boot-operator/api/v1alpha1"
 	"github.com/boot-operator/boot-operator/internal/artifact"
@@ -38,6 +39,9 @@ func (r *reconciler) bootHTTP(cfg *v1alpha1.HTTPBootConfig) error {
 		return r.pulled(cfg, r.target(cfg, r.DefaultImage), v1alpha1.ReasonDefaultImage)
 	}
 	r.unpulled(cfg)
+	if len(cfg.Spec.KernelArguments) > 0 || cfg.Spec.Compose != nil {
+		return phase.Terminal(v1alpha1.ReasonNothingToBoot, errors.New("spec.kernelArguments and spec.compose are for an image: set spec.image"))
+	}
 	if ref := cfg.Spec.IgnitionSecretRef; ref != nil && ref.Name != "" {
 		return phase.Done(v1alpha1.ReasonNothingToBoot, "neither image nor ukiURL is set: the config is there for its Ignition alone")
 	}
@@ -52,7 +56,7 @@ func (r *reconciler) bootIPXE(ctx context.Context, cfg *v1alpha1.IPXEBootConfig)
 	} else {
 		r.secrets.name(u, "")
 	}
-	if err := renderable(cfg); err != nil {
+	if err := errors.Join(renderable(cfg), r.startable(cfg)); err != nil {
 		r.unpulled(cfg)
 		return err
 	}
@@ -102,6 +106,23 @@ func renderable(cfg *v1alpha1.IPXEBootConfig) error {
 	return phase.Terminal(reason, errors.New(strings.Join(wrong, "; ")))
 }
 
+// startable says why a machine that has Secure Boot on could not start what this
+// config gives it, or nobody could tell that it may.
+func (r *reconciler) startable(cfg *v1alpha1.IPXEBootConfig) error {
+	refuse := func(err error) error { return phase.Terminal(v1alpha1.ReasonSecureBootUnsupported, err) }
+	d := demandOf(cfg)
+	switch {
+	case d != (demand{}) && cfg.Spec.Image == "":
+		return refuse(errors.New("spec.secureBoot and spec.verification need spec.image: what a URL or a script of your own leads to is fetched by the machine itself, and the operator verifies none of it"))
+	case !cfg.Spec.SecureBoot || r.SignedIPXE == nil:
+		return nil
+	}
+	if err := r.SignedIPXE(r.target(cfg, cfg.Spec.Image).arch); err != nil {
+		return refuse(fmt.Errorf("spec.secureBoot: %w; boot over UEFI HTTP with an HTTPBootConfig, which needs no iPXE (docs/secure-boot.md)", err))
+	}
+	return nil
+}
+
 func hasScript(s *corev1.Secret) error {
 	text, ok := s.Data[v1alpha1.SecretKeyIPXEScript]
 	if !ok {
@@ -120,10 +141,21 @@ func (r *reconciler) foreign(cfg *v1alpha1.HTTPBootConfig) target {
 	return t
 }
 
+// imageOf is the image of a config, or the operator's.
+func (r *reconciler) imageOf(cfg v1alpha1.Config) string {
+	return cmp.Or(cfg.Common().Image, r.DefaultImage)
+}
+
 // target is what to fetch for an image.
 func (r *reconciler) target(cfg v1alpha1.Config, image string) target {
 	c := cfg.Common()
-	t := target{image: image, arch: r.Architecture, ipxe: cfg.Kind() == v1alpha1.KindIPXEBootConfig}
+	t := target{image: image, arch: r.Architecture, ipxe: cfg.Kind() == v1alpha1.KindIPXEBootConfig, demand: demandOf(cfg)}
+	if h, ok := cfg.(*v1alpha1.HTTPBootConfig); ok {
+		t.parts = len(h.Spec.KernelArguments) > 0 || h.Spec.Compose != nil
+		if h.Spec.Compose != nil {
+			t.initrd = h.Spec.Compose.InitrdImage
+		}
+	}
 	if c.Architecture != "" {
 		t.arch = boot.Architecture(c.Architecture)
 	}
@@ -139,53 +171,88 @@ func (r *reconciler) target(cfg v1alpha1.Config, image string) target {
 // unpulled is for a config of which nothing is pulled.
 func (r *reconciler) unpulled(cfg v1alpha1.Config) {
 	r.fetches.forget(keyOf(cfg))
-	r.secrets.name(secretUse{keyOf(cfg), forPull}, "")
-	cfg.ConfigStatus().Artifacts = nil
+	r.nameSecrets(keyOf(cfg), target{})
+	unserved(cfg.ConfigStatus())
+}
+
+// unserved takes back what a status names.
+func unserved(s *v1alpha1.ConfigStatus) { s.Artifacts, s.Verification, s.Composed = nil, nil, nil }
+
+// nameSecrets says which Secrets a target is fetched and verified with.
+func (r *reconciler) nameSecrets(k configKey, t target) map[purpose]types.NamespacedName {
+	named := map[purpose]types.NamespacedName{
+		forPull: t.pullSecret, forKeys: t.demand.keys, forTrustedRoot: t.demand.root, forCertificates: t.demand.certificates,
+	}
+	for p, secret := range named {
+		r.secrets.name(secretUse{k, p}, secret.Name)
+	}
+	return named
 }
 
 // pulled puts into the status what a target was found to be, once all of it is
 // in the store; until something newer is, it stays what it was, as long as the
-// spec does.
+// spec does. What is not signed as it has to be is given up at once.
 func (r *reconciler) pulled(cfg v1alpha1.Config, t target, reason string) error {
 	key := keyOf(cfg)
-	use := secretUse{key, forPull}
-	r.secrets.name(use, t.pullSecret.Name)
+	named := r.nameSecrets(key, t)
 	status := cfg.ConfigStatus()
 	known := wasTrue(cfg, v1alpha1.ConditionArtifactsReady)
 	switch {
 	case known == nil:
-		status.Artifacts = nil
+		unserved(status)
 	case len(status.Artifacts) == 0 && (t.url == "" || known.Reason != v1alpha1.ReasonForeignURL):
 		known = nil
 	}
 	v := r.fetches.want(key, t, pinned(status.Artifacts, t.url))
-	if v.secretSeen && !r.secrets.mark(use, v.secret) {
-		v.next = soon
+	for p, secret := range named {
+		if version, seen := v.seen[secret]; seen && !r.secrets.mark(secretUse{key, p}, version) {
+			v.next = soon
+		}
 	}
 	if v.result != nil {
-		status.Artifacts = r.describe(v.result)
+		status.Artifacts, status.Verification = r.describe(v.result), v.result.verified
 	}
 	switch {
 	case t.url != "" && errors.Is(v.err, artifact.ErrNotAllowed):
-		status.Artifacts = nil
-		return phase.Done(v1alpha1.ReasonForeignURL, "ukiURL is only told to those who ask for JSON: %s", v.err)
+		unserved(status)
+		return r.told(t, v)
 	case v.err == nil && v.result != nil:
-		return phase.Done(reason, "%s", summary(status.Artifacts)).Again(v.next)
+		return phase.Done(reason, "%s", summary(status)).Again(v.next)
 	case v.err == nil && known != nil: // the first look since this process leads
 		return phase.Done(known.Reason, "%s", known.Message).Again(v.next)
 	case v.err == nil:
 		return phase.Wait(v1alpha1.ReasonProgressing, v.next, fmt.Errorf("pulling %s", t))
-	case len(status.Artifacts) > 0 && r.inStore(status.Artifacts):
-		return phase.Done(reason, "%s; that is what was found earlier: looking again failed: %s", summary(status.Artifacts), v.err).Warn().Again(v.next)
+	case len(status.Artifacts) > 0 && r.inStore(status.Artifacts) && !refused(v.err):
+		return phase.Done(reason, "%s; that is what was found earlier: looking again failed: %s", summary(status), v.err).Warn().Again(v.next)
 	}
-	status.Artifacts = nil
+	unserved(status)
 	return failure(v)
+}
+
+// told is for a UKI that is not pulled, but only told to those who ask.
+func (r *reconciler) told(t target, v view) error {
+	// What is not pulled is to the operator's policy what nobody has signed.
+	if t.demand != (demand{}) || r.Verifier != nil && r.Verifier.Signer(nil, t.url, Demands{}) != nil {
+		return phase.Terminal(v1alpha1.ReasonVerificationFailed, fmt.Errorf("what spec.ukiURL leads to is not pulled, so that it cannot be verified: %w", v.err)).Again(v.next)
+	}
+	return phase.Done(v1alpha1.ReasonForeignURL, "ukiURL is only told to those who ask for JSON: %s", v.err)
+}
+
+// refused says whether an error is about what is signed, or cannot be: what was
+// found earlier is not served in spite of it.
+func refused(err error) bool {
+	for _, final := range []error{ErrUnverified, ErrDemand, errFinished} {
+		if errors.Is(err, final) {
+			return true
+		}
+	}
+	return false
 }
 
 // failure is a fetch that failed: for good, or until its backoff is over.
 func failure(v view) error {
 	reason := reasonOf(v.err)
-	if artifact.Terminal(v.err) || errors.Is(v.err, errSecretKey) {
+	if artifact.Terminal(v.err) || errors.Is(v.err, errSecretKey) || refused(v.err) {
 		return phase.Terminal(reason, v.err).Again(v.next)
 	}
 	return phase.Wait(reason, v.next, v.err)
@@ -217,10 +284,17 @@ func (r *reconciler) describe(f *fetched) []v1alpha1.Artifact {
 	return out
 }
 
-func summary(artifacts []v1alpha1.Artifact) string {
+func summary(s *v1alpha1.ConfigStatus) string {
 	var texts []string
-	for _, a := range artifacts {
+	for _, a := range s.Artifacts {
 		texts = append(texts, fmt.Sprintf("%s %s (%d bytes)", a.Role, a.Digest, a.Size))
 	}
-	return "verified " + strings.Join(texts, ", ") + " from " + artifacts[0].Source
+	text := "verified " + strings.Join(texts, ", ") + " from " + s.Artifacts[0].Source
+	if v := s.Verification; v != nil && v.Image != nil {
+		text += "; the image is signed by " + v.Image.Signer
+	}
+	if v := s.Verification; v != nil && v.UKI != nil {
+		text += "; what firmware starts is signed by " + v.UKI.Signer
+	}
+	return text
 }

@@ -4,15 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/utils/clock"
 
+	"github.com/boot-operator/boot-operator/api/v1alpha1"
 	"github.com/boot-operator/boot-operator/internal/artifact"
 	"github.com/boot-operator/boot-operator/internal/boot"
 )
@@ -26,7 +27,7 @@ const (
 	maxRetry   = time.Minute
 )
 
-// What is wrong with a pull secret, besides artifact.ErrPullSecret.
+// What is wrong with a Secret, besides artifact.ErrPullSecret.
 var (
 	errSecretNotFound = errors.New("does not exist")
 	errSecretKey      = errors.New("has no key")
@@ -40,6 +41,12 @@ type target struct {
 	pullSecret types.NamespacedName
 	// ipxe wants kernel, initrd and squashfs in place of a UKI.
 	ipxe bool
+	// parts wants what a UKI is composed of, also where the image has a UKI, and
+	// initrd, an image, a second initrd.
+	parts  bool
+	initrd string
+	// demand is what has to be signed.
+	demand demand
 }
 
 func (t target) String() string {
@@ -53,6 +60,8 @@ func (t target) String() string {
 type fetched struct {
 	image     string
 	artifacts []boot.Artifact
+	// verified is what was checked besides digests; nil where nobody asks for it.
+	verified *v1alpha1.VerificationStatus
 }
 
 // view is what is known of a fetch.
@@ -63,9 +72,8 @@ type view struct {
 	err error
 	// next is when to look again; 0 when the fetch wakes whoever asked.
 	next time.Duration
-	// secret is the version of the pull secret that was used last.
-	secret     version
-	secretSeen bool
+	// seen are the versions of the Secrets that were read last.
+	seen versions
 }
 
 // fetches resolves and pulls in the background, each target once however many
@@ -73,6 +81,7 @@ type view struct {
 // config wants any more is given up, even in the middle of a pull.
 type fetches struct {
 	store    Store
+	verifier Verifier
 	madeFor  func(context.Context, boot.Digest) (boot.Architecture, error)
 	defaults artifact.Credentials
 	secrets  *secrets
@@ -99,7 +108,7 @@ type fetch struct {
 
 func newFetches(o Options, s *secrets, wake func(configKey)) *fetches {
 	return &fetches{
-		store: o.Store, madeFor: o.MadeFor, defaults: o.Credentials, secrets: s, wake: wake, clock: o.Clock, interval: o.ResolveInterval,
+		store: o.Store, verifier: o.Verifier, madeFor: o.MadeFor, defaults: o.Credentials, secrets: s, wake: wake, clock: o.Clock, interval: o.ResolveInterval,
 		slots: make(chan struct{}, resolvers), wanted: map[configKey]target{}, all: map[target]*fetch{},
 	}
 }
@@ -174,9 +183,10 @@ func (f *fetches) refresh(t target, e *fetch) {
 	e.running, e.cancel = true, cancel
 	go func() {
 		defer cancel()
-		result, secret, seen, err := f.fetch(ctx, t, e.pinned)
+		seen := versions{}
+		result, err := f.fetch(ctx, t, e.pinned, seen)
 		f.finish(t, e, func() {
-			e.secret, e.secretSeen, e.err = secret, seen, err
+			e.seen, e.err = seen, err
 			if err == nil {
 				e.result = result
 			}
@@ -188,15 +198,18 @@ func (f *fetches) isDue(t target, e *fetch) bool {
 	if e.due.IsZero() {
 		return true
 	}
-	if latest, heard := f.secrets.latest(t.pullSecret); heard && e.secretSeen && latest != e.secret {
-		return true
+	for name, v := range e.seen {
+		if latest, heard := f.secrets.latest(name); heard && latest != v {
+			return true
+		}
 	}
 	return !f.clock.Now().Before(e.due)
 }
 
-// holds says that a target is what it will always be, and in the store.
+// holds says that a target is what it will always be, and in the store. What is
+// signed may be revoked: that is looked at again.
 func (f *fetches) holds(t target, e *fetch) bool {
-	return e.result != nil && e.err == nil && t.fixed() && f.has(e.result.artifacts)
+	return t.demand == (demand{}) && e.result != nil && e.err == nil && t.fixed() && f.has(e.result.artifacts)
 }
 
 // fixed says that the target is never something else later on: it names a
@@ -250,33 +263,64 @@ func (f *fetches) pause(e *fetch) time.Duration {
 	return d
 }
 
-// fetch resolves and pulls.
-func (f *fetches) fetch(ctx context.Context, t target, pinned *boot.Artifact) (*fetched, version, bool, error) {
+// fetch resolves, verifies and pulls. What was verified is what is pulled: both are
+// named by the digests that the reference was resolved to.
+func (f *fetches) fetch(ctx context.Context, t target, pinned *boot.Artifact, seen versions) (*fetched, error) {
+	demands, err := f.demands(ctx, t.demand, seen)
+	if err != nil {
+		return nil, err
+	}
+	auth, err := f.credentials(ctx, t.pullSecret, seen)
+	if err != nil {
+		return nil, err
+	}
+	result, err := f.pull(ctx, t, pinned, demands, auth)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.fits(ctx, result.artifacts, t.arch); err != nil {
+		return nil, err
+	}
+	return result, f.verifyFile(ctx, result, demands)
+}
+
+// pull brings everything that a target names into the store.
+func (f *fetches) pull(ctx context.Context, t target, pinned *boot.Artifact, d Demands, auth artifact.Credentials) (*fetched, error) {
 	if t.image == "" {
-		result, err := f.fetchURL(ctx, t.url, pinned)
-		if err == nil {
-			err = f.fits(ctx, result.artifacts, t.arch)
-		}
-		return result, version{}, false, err
+		return f.fetchURL(ctx, t, pinned, d)
 	}
-	auth, secret, seen, err := f.credentials(ctx, t.pullSecret)
-	if err != nil {
-		return nil, secret, seen, err
+	result, err := f.pullImage(ctx, t, t.image, d, auth, choose)
+	if err != nil || t.initrd == "" {
+		return result, err
 	}
-	image, err := f.resolve(ctx, t, auth)
+	extra, err := f.pullImage(ctx, t, t.initrd, d, auth, chooseInitrd)
 	if err != nil {
-		return nil, secret, seen, err
+		return nil, fmt.Errorf("spec.compose.initrdImage: %w", err)
+	}
+	result.artifacts = append(result.artifacts, extra.artifacts...)
+	return result, nil
+}
+
+// pullImage resolves an image, has its signatures checked, and pulls what is chosen
+// of it.
+func (f *fetches) pullImage(ctx context.Context, t target, reference string, d Demands, auth artifact.Credentials, choose func(artifact.Image, target) (*fetched, error)) (*fetched, error) {
+	image, err := f.resolve(ctx, t, reference, auth)
+	if err != nil {
+		return nil, err
 	}
 	result, err := choose(image, t)
 	if err != nil {
-		return nil, secret, seen, err
+		return nil, err
+	}
+	if err := f.verifyImage(ctx, result, image, d, auth); err != nil {
+		return nil, err
 	}
 	for _, a := range result.artifacts {
 		if err := f.store.Pull(ctx, a, auth); err != nil {
-			return nil, secret, seen, fmt.Errorf("image %s: %w", image.Source, err) // Pull says what it pulled
+			return nil, fmt.Errorf("image %s: %w", image.Source, err) // Pull says what it pulled
 		}
 	}
-	return result, secret, seen, f.fits(ctx, result.artifacts, t.arch)
+	return result, nil
 }
 
 // fits returns artifact.ErrNoPlatform for a UKI that the machine's firmware would
@@ -298,36 +342,74 @@ func (f *fetches) fits(ctx context.Context, artifacts []boot.Artifact, arch boot
 }
 
 // fetchURL pulls a UKI from a URL; one that was pinned stays what it was.
-func (f *fetches) fetchURL(ctx context.Context, url string, pinned *boot.Artifact) (*fetched, error) {
-	if pinned != nil {
-		if err := f.store.Pull(ctx, *pinned, artifact.Credentials{}); err != nil {
-			return nil, fmt.Errorf("%s, pinned to what it was at first: %w", url, err)
-		}
-		return &fetched{artifacts: []boot.Artifact{*pinned}}, nil
+func (f *fetches) fetchURL(ctx context.Context, t target, pinned *boot.Artifact, d Demands) (*fetched, error) {
+	switch {
+	case t.parts:
+		return nil, fmt.Errorf("%w: spec.ukiURL names a finished UKI; name an image with a stub, a kernel and an initrd in spec.image", errFinished)
+	case d.Image != nil:
+		return nil, fmt.Errorf("%w: spec.verification.image asks for signatures of an image, and %s is none: ask for spec.verification.uki", ErrDemand, t.url)
 	}
-	a, err := f.store.PullURL(ctx, url)
+	result := &fetched{}
+	if err := f.verifyImage(ctx, result, artifact.Image{Source: t.url}, d, artifact.Credentials{}); err != nil {
+		return nil, err // the operator's policy asks for an image
+	}
+	if pinned != nil {
+		result.artifacts = []boot.Artifact{*pinned}
+		if err := f.store.Pull(ctx, *pinned, artifact.Credentials{}); err != nil {
+			return nil, fmt.Errorf("%s, pinned to what it was at first: %w", t.url, err)
+		}
+		return result, nil
+	}
+	a, err := f.store.PullURL(ctx, t.url)
 	if err != nil {
 		return nil, err
 	}
-	return &fetched{artifacts: []boot.Artifact{a}}, nil
+	result.artifacts = []boot.Artifact{a}
+	return result, nil
 }
 
-func (f *fetches) resolve(ctx context.Context, t target, auth artifact.Credentials) (artifact.Image, error) {
+func (f *fetches) resolve(ctx context.Context, t target, reference string, auth artifact.Credentials) (artifact.Image, error) {
 	select {
 	case <-ctx.Done():
 		return artifact.Image{}, ctx.Err()
 	case f.slots <- struct{}{}:
 	}
 	defer func() { <-f.slots }()
-	return f.store.Resolve(ctx, t.image, t.arch, auth)
+	return f.store.Resolve(ctx, reference, t.arch, auth)
 }
+
+// errFinished: a UKI is never altered.
+var errFinished = errors.New("a finished UKI is never altered")
 
 // choose picks what this target boots.
 func choose(image artifact.Image, t target) (*fetched, error) {
-	required, optional := []boot.Role{boot.RoleUKI}, []boot.Role(nil)
 	if t.ipxe {
-		required, optional = []boot.Role{boot.RoleKernel, boot.RoleInitrd}, []boot.Role{boot.RoleSquashfs}
+		return pick(image, []boot.Role{boot.RoleKernel, boot.RoleInitrd}, boot.RoleSquashfs)
 	}
+	parts, err := pick(image, []boot.Role{boot.RoleStub, boot.RoleKernel, boot.RoleInitrd})
+	uki, missing := pick(image, []boot.Role{boot.RoleUKI})
+	switch {
+	case missing != nil && err != nil: // a UKI is what there should be
+		return nil, missing
+	case !t.parts && missing == nil:
+		return uki, nil
+	case err == nil:
+		return parts, nil
+	}
+	return nil, fmt.Errorf("%w, so that it cannot be given spec.kernelArguments or spec.compose: %s carries no stub, kernel and initrd to compose one of; publish them beside it (bootctl image push --stub --kernel --initrd)", errFinished, image.Source)
+}
+
+// chooseInitrd picks the initrd that is appended to another image's.
+func chooseInitrd(image artifact.Image, _ target) (*fetched, error) {
+	result, err := pick(image, []boot.Role{boot.RoleInitrd})
+	if err == nil {
+		result.artifacts[0].Role = boot.RoleExtraInitrd
+	}
+	return result, err
+}
+
+// pick takes these roles from an image.
+func pick(image artifact.Image, required []boot.Role, optional ...boot.Role) (*fetched, error) {
 	result := &fetched{image: image.Name}
 	for _, role := range required {
 		a, err := image.Artifact(role)
@@ -344,29 +426,74 @@ func choose(image artifact.Image, t target) (*fetched, error) {
 	return result, nil
 }
 
-// credentials reads the pull secret, which nobody keeps.
-func (f *fetches) credentials(ctx context.Context, name types.NamespacedName) (artifact.Credentials, version, bool, error) {
-	if name.Name == "" {
-		return f.defaults, version{}, false, nil
+// verifyImage has the signatures of an image checked.
+func (f *fetches) verifyImage(ctx context.Context, result *fetched, image artifact.Image, d Demands, auth artifact.Credentials) error {
+	if f.verifier == nil {
+		return demandsNothing(d.Image == nil)
 	}
-	at := f.secrets.look(name)
-	secret, v, err := f.secrets.get(ctx, name)
-	if err == nil || apierrors.IsNotFound(err) {
-		f.secrets.found(at, v)
-	}
-	if apierrors.IsNotFound(err) {
-		return artifact.Credentials{}, version{}, true, fmt.Errorf("pull secret %s %w", name, errSecretNotFound)
-	}
+	found, err := f.verifier.Image(ctx, image, d, auth)
 	if err != nil {
-		return artifact.Credentials{}, version{}, false, fmt.Errorf("reading pull secret %s: %w", name, err)
+		return fmt.Errorf("%s: %w", image.Source, err)
+	}
+	if found != nil {
+		result.verified = &v1alpha1.VerificationStatus{Image: found}
+	}
+	return nil
+}
+
+// verifyFile has the signature of what firmware starts checked. A UKI that is
+// composed is signed later.
+func (f *fetches) verifyFile(ctx context.Context, result *fetched, d Demands) error {
+	if f.verifier == nil {
+		return demandsNothing(d.File == nil)
+	}
+	for _, a := range result.artifacts {
+		if a.Role != boot.RoleUKI && (a.Role != boot.RoleKernel || result.composes()) {
+			continue
+		}
+		found, err := f.verifier.File(ctx, a, result.image, d)
+		if err != nil {
+			return fmt.Errorf("%s of %s: %w", a.Role, a.Source, err) // File says which digest
+		}
+		if found != nil && result.verified == nil {
+			result.verified = &v1alpha1.VerificationStatus{}
+		}
+		if found != nil {
+			result.verified.UKI = found
+		}
+	}
+	return nil
+}
+
+// demandsNothing fails closed where nobody can check what is demanded.
+func demandsNothing(nothing bool) error {
+	if nothing {
+		return nil
+	}
+	return fmt.Errorf("%w: this operator verifies no signatures", ErrDemand)
+}
+
+// composes says whether a UKI is composed of what was fetched.
+func (f *fetched) composes() bool {
+	return slices.ContainsFunc(f.artifacts, func(a boot.Artifact) bool { return a.Role == boot.RoleStub })
+}
+
+// credentials reads the pull secret.
+func (f *fetches) credentials(ctx context.Context, name types.NamespacedName, seen versions) (artifact.Credentials, error) {
+	secret, err := f.read(ctx, name, seen)
+	if err != nil {
+		return artifact.Credentials{}, fmt.Errorf("pull secret: %w", err)
+	}
+	if secret == nil {
+		return f.defaults, nil
 	}
 	data, ok := secret.Data[corev1.DockerConfigJsonKey]
 	if !ok {
-		return artifact.Credentials{}, v, true, fmt.Errorf("pull secret %s %w %s; kubectl create secret docker-registry makes one that has", name, errSecretKey, corev1.DockerConfigJsonKey)
+		return artifact.Credentials{}, fmt.Errorf("pull secret %s %w %s; kubectl create secret docker-registry makes one that has", name, errSecretKey, corev1.DockerConfigJsonKey)
 	}
 	auth, err := artifact.ParsePullSecret(data)
 	if err != nil {
-		return artifact.Credentials{}, v, true, fmt.Errorf("reading pull secret %s: %w", name, err)
+		return artifact.Credentials{}, fmt.Errorf("reading pull secret %s: %w", name, err)
 	}
-	return auth, v, true, nil
+	return auth, nil
 }

@@ -173,6 +173,22 @@ type fakeOpener struct {
 	mu     sync.Mutex
 	opened map[string]int
 	fail   error
+	// coming is the next boot's attempt, until when that stands, or why there is none.
+	coming int64
+	until  time.Time
+	spent  error
+}
+
+func (o *fakeOpener) ComingOf(v1alpha1.Config) (int64, time.Time, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.coming, o.until, o.spent
+}
+
+func (o *fakeOpener) set(f func()) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	f()
 }
 
 func (o *fakeOpener) Open(_ context.Context, cfg v1alpha1.Config) error {

@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/boot-operator/boot-operator/api/v1alpha1"
 	"github.com/boot-operator/boot-operator/internal/ignition"
@@ -60,11 +61,21 @@ func (r *reconciler) ignition(ctx context.Context, cfg v1alpha1.Config) error {
 	if own == nil && beside {
 		messages = append(messages, "nobody is given it without ignitionSecretRef")
 	}
+	r.settle(cfg, document)
 	done := phase.Done(document.reason, "%s", strings.Join(messages, "; "))
 	if document.warn || own == nil && beside {
 		return done.Warn()
 	}
 	return done
+}
+
+// settle writes down already what the document is for: what is composed of the config
+// depends on it, and the rest of the condition comes at the end.
+func (r *reconciler) settle(cfg v1alpha1.Config, document *found) {
+	meta.SetStatusCondition(&cfg.ConfigStatus().Conditions, metav1.Condition{
+		Type: v1alpha1.ConditionIgnitionValid, Status: metav1.ConditionTrue, Reason: document.reason, Message: document.message,
+		ObservedGeneration: cfg.GetGeneration(), LastTransitionTime: metav1.NewTime(r.Clock.Now()),
+	})
 }
 
 func secretName(ref *corev1.LocalObjectReference) string {

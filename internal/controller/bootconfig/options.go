@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -57,6 +58,10 @@ type Opener interface {
 	// Open opens the attempt that a change of spec or the annotation
 	// request-boot asks for, unless it is open already.
 	Open(ctx context.Context, cfg v1alpha1.Config) error
+	// ComingOf returns the attempt that the next boot belongs to, and until when that
+	// stands if nobody boots; zero for as long as nothing happens. It returns
+	// boot.ErrSpent where nothing more is booted.
+	ComingOf(cfg v1alpha1.Config) (attempt int64, until time.Time, err error)
 }
 
 // Options of the controllers. Store, Claims, Changed and Attempts are required.
@@ -77,6 +82,15 @@ type Options struct {
 	// Takes says in which formats a UKI in the store reads user data. An error is
 	// taken for one that passes. Without it, every image reads all.
 	Takes func(ctx context.Context, d boot.Digest) (Formats, error)
+	// Verifier checks signatures. Without it, configs that ask for any are refused.
+	Verifier Verifier
+	// Composer composes UKIs. Without it, configs that ask for one are refused.
+	Composer Composer
+	// SigningSecret holds the key of composed UKIs where a config names none. Optional.
+	SigningSecret types.NamespacedName
+	// SignedIPXE says why no iPXE for this architecture would start with Secure Boot
+	// on. Without it, any does.
+	SignedIPXE func(boot.Architecture) error
 	// ArtifactURL says where the operator serves an artifact of an image, which
 	// is named without tag and digest, or not at all for a foreign UKI. Optional.
 	ArtifactURL func(image string, a boot.Artifact) string

@@ -14,6 +14,9 @@ var reasons = []struct {
 }{
 	{errSecretNotFound, v1alpha1.ReasonSecretNotFound},
 	{errSecretKey, v1alpha1.ReasonSecretKeyMissing},
+	{ErrUnverified, v1alpha1.ReasonVerificationFailed},
+	{ErrDemand, v1alpha1.ReasonVerificationInvalid},
+	{errFinished, v1alpha1.ReasonComposeRequired},
 	{artifact.ErrPullSecret, v1alpha1.ReasonPullSecretInvalid},
 	{artifact.ErrInvalidReference, v1alpha1.ReasonInvalidReference},
 	{artifact.ErrNotAllowed, v1alpha1.ReasonRegistryNotAllowed},

@@ -64,18 +64,23 @@ func (r *reconciler) forget(k configKey) {
 	r.fetches.forget(k)
 }
 
-// open opens the boot attempt before anyone sees Ready, since that is when
-// machines are switched on. A config that is Ready already stays so meanwhile.
+// open opens the boot attempt, and has the UKI of the next boot composed where one
+// is, before anyone sees Ready, since that is when machines are switched on. A
+// config that is Ready already stays so meanwhile.
 func (r *reconciler) open(ctx context.Context, cfg v1alpha1.Config) error {
 	ready := phase.Done(v1alpha1.ReasonReady, "everything that the machine boots is in place")
 	err := r.Attempts.Open(ctx, cfg)
 	switch {
-	case err == nil:
-		return ready
-	case wasTrue(cfg, v1alpha1.ConditionReady) != nil:
+	case err != nil && wasTrue(cfg, v1alpha1.ConditionReady) != nil:
 		return ready.But(fmt.Errorf("opening a boot attempt: %w", err))
+	case err != nil:
+		return fmt.Errorf("opening a boot attempt: %w", err)
 	}
-	return fmt.Errorf("opening a boot attempt: %w", err)
+	again, err := r.compose(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	return ready.Again(again)
 }
 
 // wasTrue returns a condition that is True for the present spec, or nil.

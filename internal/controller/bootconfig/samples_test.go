@@ -53,10 +53,11 @@ func TestEverySampleAppliesAndBecomesReady(t *testing.T) {
 		f.reread(c)
 		image := c.Common().Image
 		f.store.images[image] = artifact.Image{Source: image + "@x", Name: image, Artifacts: []boot.Artifact{
+			{Role: boot.RoleStub, Digest: stubDigest, Size: 1},
 			{Role: boot.RoleUKI, Digest: ukiDigest, Size: 1}, {Role: boot.RoleKernel, Digest: ukiDigest, Size: 1}, {Role: boot.RoleInitrd, Digest: newDigest, Size: 1},
 		}}
 	}
-	f.run()
+	f.run(withVerifier(&fakeVerifier{any: true}), func(o *Options) { o.Composer = &fakeComposer{} })
 	for _, c := range configs {
 		f.ready(c)
 	}

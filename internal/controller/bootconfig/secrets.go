@@ -31,7 +31,17 @@ const (
 	forNetworkData purpose = "networkData"
 	forScript      purpose = "script"
 	forPull        purpose = "pull"
+	// forKeys, forTrustedRoot and forCertificates: to verify signatures with.
+	forKeys         purpose = "keys"
+	forTrustedRoot  purpose = "trustedRoot"
+	forCertificates purpose = "certificates"
+	// forSigning: to sign what is composed.
+	forSigning purpose = "signing"
 )
+
+var purposes = []purpose{
+	forIgnition, forMetaData, forNetworkData, forScript, forPull, forKeys, forTrustedRoot, forCertificates, forSigning,
+}
 
 // secretUse is one place where a config names a Secret.
 type secretUse struct {
@@ -108,7 +118,11 @@ func newSecrets(reader client.Reader, wake func(configKey), o Options) (*secrets
 
 // name says that a config names a Secret for a purpose; an empty name, none.
 func (s *secrets) name(u secretUse, name string) types.NamespacedName {
-	secret := types.NamespacedName{Namespace: u.config.Namespace, Name: name}
+	return s.point(u, types.NamespacedName{Namespace: u.config.Namespace, Name: name})
+}
+
+// point is name for a Secret of any namespace: the operator's own.
+func (s *secrets) point(u secretUse, secret types.NamespacedName) types.NamespacedName {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if old := s.uses[u]; old != nil {
@@ -117,7 +131,7 @@ func (s *secrets) name(u secretUse, name string) types.NamespacedName {
 		}
 		s.drop(u, old)
 	}
-	if name == "" {
+	if secret.Name == "" {
 		return secret
 	}
 	s.uses[u] = &use{secret: secret}
@@ -153,7 +167,7 @@ func (s *secrets) drop(u secretUse, old *use) {
 
 // forget drops everything that a config names.
 func (s *secrets) forget(k configKey) {
-	for _, p := range []purpose{forIgnition, forMetaData, forNetworkData, forScript, forPull} {
+	for _, p := range purposes {
 		s.name(secretUse{k, p}, "")
 	}
 }

@@ -15,6 +15,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/boot-operator/boot-operator/api/v1alpha1"
+	"github.com/boot-operator/boot-operator/internal/boot"
+	"github.com/boot-operator/boot-operator/internal/claim"
 )
 
 type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
@@ -132,7 +134,18 @@ func concerns(before, after any) bool {
 	a, okA := after.(client.Object)
 	return !okB || !okA || b.GetUID() != a.GetUID() || b.GetGeneration() != a.GetGeneration() ||
 		b.GetAnnotations()[v1alpha1.RequestBootAnnotation] != a.GetAnnotations()[v1alpha1.RequestBootAnnotation] ||
-		paused(b) != paused(a) || namedBy(b) != namedBy(a)
+		paused(b) != paused(a) || namedBy(b) != namedBy(a) || bootedBy(b) != bootedBy(a)
+}
+
+// bootedBy is what of a status decides which attempt comes next, where a UKI is
+// composed for each.
+func bootedBy(o client.Object) boot.Attempt {
+	cfg, ok := o.(v1alpha1.Config)
+	if !ok || cfg.ConfigStatus().Composed == nil {
+		return boot.Attempt{}
+	}
+	a := claim.Attempt(cfg)
+	return boot.Attempt{Number: a.Number, BootServedAt: a.BootServedAt, SecretServedAt: a.SecretServedAt, Spent: a.Spent}
 }
 
 // namedBy is the property of the BMC that can name the machine, and its proof.
