@@ -59,6 +59,9 @@ type simulateFlags struct {
 	diskFirst bool
 	console   bool
 	life      time.Duration
+
+	secureBoot  bool
+	platformKey string
 }
 
 const simulateLong = `Simulate is the BMC of a machine that has none: a Redfish service that
@@ -109,6 +112,8 @@ func newBMCSimulateCommand(env *environment) *cobra.Command {
 	f.StringVar(&o.machine, "machine", "none", "what the BMC powers: none (only a power state) or qemu")
 	f.StringVar(&o.bootURL, "boot-url", "", "with qemu: the http:// URL that DHCP offers to the firmware")
 	f.StringVar(&o.httpsCA, "https-ca", "", "with qemu: PEM file with the authorities that the firmware trusts for HTTPS boot")
+	f.BoolVar(&o.secureBoot, "secure-boot", false, "with qemu: firmware with UEFI Secure Boot, in Setup Mode unless there is a --platform-key")
+	f.StringVar(&o.platformKey, "platform-key", "", "with qemu and --secure-boot: PEM file with the certificate that is PK, KEK and db at first; Secure Boot is on")
 	f.StringVar(&o.disk, "disk-image", "", "with qemu: EFI application on a disk, which boots when the network does not")
 	f.BoolVar(&o.diskFirst, "disk-first", false, "with qemu: boot the disk before the network, as an installed machine does")
 	f.BoolVar(&o.console, "console", false, "with qemu: print the machine's console to the standard output")
@@ -165,8 +170,11 @@ func (o *simulateFlags) check() (faults []func(*bmcsim.BMC), err error) {
 	if o.memory < 1 {
 		errs = append(errs, fmt.Errorf("--memory is %d; it is in MiB, and 1024 is usual", o.memory))
 	}
-	if o.machine == "none" && (o.bootURL != "" || o.httpsCA != "" || o.disk != "" || o.diskFirst || o.console) {
-		errs = append(errs, errors.New("--boot-url, --https-ca, --disk-image, --disk-first and --console belong to --machine qemu"))
+	if o.machine == "none" && (o.bootURL != "" || o.httpsCA != "" || o.disk != "" || o.diskFirst || o.console || o.secureBoot) {
+		errs = append(errs, errors.New("--boot-url, --https-ca, --disk-image, --disk-first, --console and --secure-boot belong to --machine qemu"))
+	}
+	if o.platformKey != "" && !o.secureBoot {
+		errs = append(errs, errors.New("--platform-key belongs to --secure-boot"))
 	}
 	if !slices.ContainsFunc(bmcsim.Profiles(), func(p bmcsim.ProfileInfo) bool { return p.Name == o.profile }) {
 		errs = append(errs, fmt.Errorf("--profile is %q; --list shows the profiles", o.profile))
@@ -224,6 +232,13 @@ func (o *simulateFlags) newMachine(ctx context.Context, env *environment, dir st
 	}
 	if options.HTTPSCA, err = readOptional(o.httpsCA); err != nil {
 		return nil, err
+	}
+	if o.secureBoot {
+		key, err := readOptional(o.platformKey)
+		if err != nil {
+			return nil, err
+		}
+		options.SecureBoot = &qemu.SecureBoot{PK: key, KEK: key, DB: key}
 	}
 	vm, err := qemu.NewVM(dir, options)
 	if err != nil {

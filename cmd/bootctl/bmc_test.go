@@ -159,15 +159,17 @@ func TestACertificateIsForTheAddressesThatItIsServedOn(t *testing.T) {
 
 func TestSimulationsThatMakeNoSenseAreRefused(t *testing.T) {
 	for says, args := range map[string][]string{
-		`--profile is "ilo9"`:        {"--profile", "ilo9"},
-		`there is no fault "fire"`:   {"--fault", "fire"},
-		`--machine is "vmware"`:      {"--machine", "vmware"},
-		"belong to --machine qemu":   {"--console"},
-		`--mac is "x"`:               {"--mac", "x"},
-		`--arch is "mips"`:           {"--arch", "mips"},
-		`the UUID is "7"`:            {"--uuid", "7"},
-		"--memory is 0":              {"--memory", "0"},
-		`unknown command "surprise"`: {"surprise"},
+		`--profile is "ilo9"`:         {"--profile", "ilo9"},
+		`there is no fault "fire"`:    {"--fault", "fire"},
+		`--machine is "vmware"`:       {"--machine", "vmware"},
+		"belong to --machine qemu":    {"--console"},
+		"and --secure-boot belong to": {"--secure-boot"},
+		"belongs to --secure-boot":    {"--machine", "qemu", "--platform-key", "x"},
+		`--mac is "x"`:                {"--mac", "x"},
+		`--arch is "mips"`:            {"--arch", "mips"},
+		`the UUID is "7"`:             {"--uuid", "7"},
+		"--memory is 0":               {"--memory", "0"},
+		`unknown command "surprise"`:  {"surprise"},
 	} {
 		code, out, errs := run(t, append([]string{"bmc", "simulate", "--listen", "127.0.0.1:0"}, args...)...)
 		require.Equal(t, exitUsage, code, errs)

@@ -60,15 +60,24 @@ func newBMCProbeCommand(env *environment) *cobra.Command {
 			return o.run(cmd.Context(), env, args[0])
 		},
 	}
+	o.add(cmd)
+	return cmd
+}
+
+func (o *probeFlags) add(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringVarP(&o.username, "username", "u", "", "user name at the BMC; required")
+	f.StringVarP(&o.username, "username", "u", "", "user name at the BMC; required with its address")
 	f.StringVar(&o.passwordFile, "password-file", "", "file whose first line is the password; - is the standard input")
 	f.StringVar(&o.caFile, "ca-file", "", "PEM file with authorities that are trusted beside the system's")
 	f.BoolVar(&o.insecure, "insecure-skip-verify", false, "take any certificate: whoever answers gets the password")
 	f.BoolVar(&o.session, "session", false, "log in and out, in place of basic authentication")
 	f.StringVarP(&o.output, "output", "o", "text", "how to print: text or json")
 	f.DurationVar(&o.timeout, "timeout", 2*time.Minute, "how long it may take")
-	return cmd
+}
+
+// clients speak to a BMC within the timeout.
+func (o *probeFlags) clients() *redfish.Clients {
+	return redfish.New(redfish.Options{Limits: redfish.Limits{Operation: o.timeout, Timeout: min(o.timeout, time.Minute)}})
 }
 
 // run probes and prints.
@@ -77,8 +86,7 @@ func (o *probeFlags) run(ctx context.Context, env *environment, address string) 
 	if err != nil {
 		return err
 	}
-	clients := redfish.New(redfish.Options{Limits: redfish.Limits{Operation: o.timeout, Timeout: min(o.timeout, time.Minute)}})
-	probe, err := clients.Probe(ctx, con)
+	probe, err := o.clients().Probe(ctx, con)
 	if err != nil {
 		return advise(err)
 	}
@@ -102,15 +110,11 @@ func (o *probeFlags) connection(env *environment, address string) (redfish.Conne
 	if c.Address, err = redfish.ParseAddress(address); err != nil {
 		return c, usageError{err}
 	}
-	switch {
-	case o.username == "":
+	if o.username == "" {
 		return c, usageError{errors.New("--username is missing: a BMC tells nothing to strangers")}
-	case o.output != "text" && o.output != "json":
-		return c, usageError{fmt.Errorf("--output is %q; it must be text or json", o.output)}
-	case o.timeout <= 0:
-		return c, usageError{fmt.Errorf("--timeout is %s; it must be positive", o.timeout)}
-	case o.insecure && o.caFile != "":
-		return c, usageError{errors.New("--ca-file and --insecure-skip-verify exclude each other")}
+	}
+	if err := o.check(); err != nil {
+		return c, err
 	}
 	if c.CA, err = readOptional(o.caFile); err != nil {
 		return c, fmt.Errorf("reading --ca-file: %w", err)
@@ -119,6 +123,19 @@ func (o *probeFlags) connection(env *environment, address string) (redfish.Conne
 		return c, err
 	}
 	return c, nil
+}
+
+// check tells what is wrong with the flags that need no BMC.
+func (o *probeFlags) check() error {
+	switch {
+	case o.output != "text" && o.output != "json":
+		return usageError{fmt.Errorf("--output is %q; it must be text or json", o.output)}
+	case o.timeout <= 0:
+		return usageError{fmt.Errorf("--timeout is %s; it must be positive", o.timeout)}
+	case o.insecure && o.caFile != "":
+		return usageError{errors.New("--ca-file and --insecure-skip-verify exclude each other")}
+	}
+	return nil
 }
 
 // password finds the password: in a file, in the environment, or on a terminal.
@@ -144,21 +161,26 @@ func (o *probeFlags) password(env *environment) (string, error) {
 
 // readPassword is the first line of a file.
 func readPassword(in io.Reader, path string) (string, error) {
+	return readFirstLine(in, "password-file", "the password", path)
+}
+
+// readFirstLine is the first line of the file that a flag names; - is in.
+func readFirstLine(in io.Reader, flag, what, path string) (string, error) {
 	if path != "-" {
 		f, err := os.Open(path) //nolint:gosec // the user names it
 		if err != nil {
-			return "", fmt.Errorf("reading --password-file: %w", err)
+			return "", fmt.Errorf("reading --%s: %w", flag, err)
 		}
 		defer f.Close()
 		in = f
 	}
 	text, err := io.ReadAll(io.LimitReader(in, maxPasswordFile))
 	if err != nil {
-		return "", fmt.Errorf("reading --password-file: %w", err)
+		return "", fmt.Errorf("reading --%s: %w", flag, err)
 	}
 	line, _, _ := strings.Cut(string(text), "\n")
 	if line = strings.TrimSuffix(line, "\r"); line == "" {
-		return "", fmt.Errorf("the first line of --password-file %s is empty; it must be the password", path)
+		return "", fmt.Errorf("the first line of --%s %s is empty; it must be %s", flag, path, what)
 	}
 	return line, nil
 }
@@ -209,6 +231,7 @@ func printProbe(out io.Writer, con redfish.Connection, p redfish.Probe) error {
 	}
 	if s := p.SecureBoot; s != nil {
 		row("Secure Boot", "%s", joined(", ", map[bool]string{true: "on", false: "off"}[s.Enabled], s.Mode))
+		row("its databases", "%s", dash(strings.Join(p.Databases, ", ")))
 	}
 	for _, missing := range p.Missing {
 		row("not known", "%s", missing)

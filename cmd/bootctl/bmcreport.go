@@ -52,6 +52,8 @@ type secureReport struct {
 	Enabled bool   `json:"enabled"`
 	Current string `json:"current,omitempty"`
 	Mode    string `json:"mode,omitempty"`
+	// Databases are those that can be read.
+	Databases []string `json:"databases,omitempty"`
 }
 
 type quirkReport struct {
@@ -86,7 +88,7 @@ func newProbeReport(con redfish.Connection, p redfish.Probe) probeReport {
 	r.Override.Enabled, r.Override.Target, r.Override.Mode, r.Override.Targets = p.Override.Enabled, p.Override.Target, p.Override.Mode, p.Override.Targets
 	r.Can.HTTP, r.Can.PXE, r.Can.PinsURL, r.Can.BootOrder, r.Can.IgnoresOnce = p.Paths.HTTP, p.Paths.PXE, p.Paths.PinsURL, p.Paths.Order, p.Paths.IgnoresOnce
 	if s := p.SecureBoot; s != nil {
-		r.SecureBoot = &secureReport{s.Enabled, s.Current, s.Mode}
+		r.SecureBoot = &secureReport{s.Enabled, s.Current, s.Mode, p.Databases}
 	}
 	for _, q := range p.Quirks {
 		r.Quirks = append(r.Quirks, quirkReport(q))

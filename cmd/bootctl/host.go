@@ -13,6 +13,7 @@ import (
 	metal3 "github.com/metal3-io/baremetal-operator/apis/metal3.io/v1alpha1"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -40,14 +41,14 @@ const (
 func newHostCommand(env *environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "host",
-		Short: "Inspect, boot or switch a BareMetalHost that the operator drives",
+		Short: "Inspect, boot or switch a BareMetalHost, or say what its firmware trusts",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_ = cmd.Help()
 			return usageError{errors.New("a verb of host is missing")}
 		},
 	}
-	cmd.AddCommand(newHostInspectCommand(env), newHostBootCommand(env), newHostPowerCommand(env))
+	cmd.AddCommand(newHostInspectCommand(env), newHostBootCommand(env), newHostPowerCommand(env), newHostEnrollCommand(env))
 	return cmd
 }
 
@@ -86,7 +87,7 @@ func (o *hostFlags) connect(env *environment, name string) (*hosts, error) {
 	}
 	config.Timeout, config.WarningHandler = askTimeout, rest.NoWarnings{}
 	scheme := runtime.NewScheme()
-	if err := errors.Join(v1alpha1.AddToScheme(scheme), metal3.AddToScheme(scheme)); err != nil {
+	if err := errors.Join(corev1.AddToScheme(scheme), v1alpha1.AddToScheme(scheme), metal3.AddToScheme(scheme)); err != nil {
 		return nil, err
 	}
 	api, err := client.New(config, client.Options{Scheme: scheme})
@@ -225,7 +226,7 @@ func (c *hosts) follow(ctx context.Context, timeout time.Duration, done func(ctx
 				return h, err
 			}
 		}
-		if ctx.Err() == nil && err != nil {
+		if err != nil && !isOver(ctx) {
 			return nil, err
 		}
 		select {
@@ -237,6 +238,13 @@ func (c *hosts) follow(ctx context.Context, timeout time.Duration, done func(ctx
 }
 
 var errTimeout = errors.New("it took too long")
+
+// isOver says whether a context has ended, or is about to: what waits for its turn in
+// it fails at its deadline, and that may be a moment before the context says so.
+func isOver(ctx context.Context) bool {
+	deadline, ok := ctx.Deadline()
+	return ctx.Err() != nil || (ok && !time.Now().Before(deadline))
+}
 
 // gaveUp is the error of a wait that ended before what was awaited.
 func (c *hosts) gaveUp(ctx context.Context, timeout time.Duration, said string) error {

@@ -128,6 +128,7 @@ func TestTheVerbsOfHost(t *testing.T) {
 	for name, test := range map[string]func(*rack){
 		"a host that is not there": testNoSuchHost, "a host that nobody drives": testRefusedHosts, "misuse": testHostMisuse,
 		"inspect": testInspect, "boot": testBoot, "a boot that fails": testBootFails, "a boot that takes long": testBootTimeout, "power": testPower,
+		"enroll": testEnroll,
 	} {
 		t.Run(name, func(t *testing.T) {
 			test(&rack{t: t, api: r.api, path: r.path})

@@ -36,7 +36,9 @@ var verbs = []func(*environment) *cobra.Command{
 	newBMCCommand,
 	newDHCPCommand,
 	newHostCommand,
+	newImageCommand,
 	newMoveCommand,
+	newUKICommand,
 }
 
 func main() {
@@ -71,7 +73,7 @@ func newRootCommand(env *environment) (*cobra.Command, *bool) {
 	started := new(bool)
 	root := &cobra.Command{
 		Use:           "bootctl",
-		Short:         "Work beside a boot-operator: move its objects, configure what is around it",
+		Short:         "Work beside a boot-operator: publish images, move its objects, configure what is around it",
 		Version:       versionText(),
 		SilenceErrors: true,
 		SilenceUsage:  true,

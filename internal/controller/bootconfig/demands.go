@@ -114,11 +114,6 @@ func demandOf(cfg v1alpha1.Config) demand {
 	return d
 }
 
-// secrets are those that the demand is made of.
-func (d demand) secrets() []types.NamespacedName {
-	return slices.DeleteFunc([]types.NamespacedName{d.keys, d.root, d.certificates}, func(n types.NamespacedName) bool { return n.Name == "" })
-}
-
 // demands reads the Secrets of a demand.
 func (f *fetches) demands(ctx context.Context, d demand, seen versions) (Demands, error) {
 	var out Demands

@@ -172,7 +172,7 @@ func (f *fetches) leave(k configKey, t target) {
 
 // refresh starts a fetch when it is time for one.
 func (f *fetches) refresh(t target, e *fetch) {
-	if e.running || f.ctx == nil || f.ctx.Err() != nil || !f.isDue(t, e) {
+	if e.running || f.ctx == nil || f.ctx.Err() != nil || !f.isDue(e) {
 		return
 	}
 	if f.holds(t, e) {
@@ -194,7 +194,7 @@ func (f *fetches) refresh(t target, e *fetch) {
 	}()
 }
 
-func (f *fetches) isDue(t target, e *fetch) bool {
+func (f *fetches) isDue(e *fetch) bool {
 	if e.due.IsZero() {
 		return true
 	}
