@@ -116,7 +116,7 @@ func (b *BMC) patchAttribute(p *patch, name, pointer string, value any) {
 // applySettings is what a boot does with what was written before it: BIOS
 // attributes, Secure Boot, and the tasks that waited. The lock is held.
 func (b *BMC) applySettings() {
-	b.secure.current = b.secure.enable
+	b.applyKeys()
 	if b.biosJob {
 		for name, value := range b.biosNext {
 			b.bios[name] = value

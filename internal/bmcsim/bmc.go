@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/boot-operator/boot-operator/internal/qemu"
 )
 
 // Options say which BMC to make.
@@ -94,6 +96,9 @@ type BMC struct {
 	number   int // of the last session, certificate or task
 	tasks    []*task
 	certs    map[string][]certificate // by the path of their collection
+	keys     SecureBooter             // nil: there is no Secure Boot
+	entries  map[qemu.Database][]entry
+	staged   qemu.Keys // what the next boot makes the keys; nil: nothing
 
 	override  override
 	pending   *override // written in the settings object
@@ -102,7 +107,6 @@ type BMC struct {
 	biosNext  map[string]any
 	biosJob   bool // the settings will be applied
 	extraBoot bool
-	secure    secureBoot
 	media     [2]media
 	assetTag  string
 	led       string
@@ -149,10 +153,10 @@ func New(options Options) (*BMC, error) {
 		profile: p, options: options, machine: options.Machine, ctx: ctx, close: cancel, salt: randomHex(8),
 		uuid: strings.ToLower(options.UUID), password: options.Password, led: "Off",
 		certs: map[string][]certificate{}, bios: maps.Clone(p.attributes), lastReset: options.Now(),
+		keys: keysOf(options.Machine), entries: map[qemu.Database][]entry{},
 	}
 	b.override = b.clear()
 	b.repeat = b.clear()
-	b.secure = secureBoot{mode: "UserMode"}
 	b.build()
 	b.machine.OnReset(b.insideReset)
 	return b, nil

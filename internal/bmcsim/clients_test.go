@@ -105,6 +105,13 @@ func requireSushyFound(t *testing.T, s *bench, found object) {
 	require.Equal(t, []any{"Cd", "Usb"}, found["virtual_media"])
 	require.Equal(t, false, found["secure_boot"])
 	require.Equal(t, []any{"KEK", "PK", "db", "dbx"}, found["databases"])
+	require.Equal(t, []any{"DeleteAllKeys", "ResetAllKeysToDefault"}, found["database_resets"])
+	require.Equal(t, "UserMode", found["mode"])
+	mode := "SetupMode"
+	if s.profile.keys == KeysStaged {
+		mode = "UserMode" // until the next boot
+	}
+	require.Equal(t, mode, found["mode_after"])
 	require.Contains(t, found["resets"], "ForceOff")
 	require.EqualValues(t, len(s.profile.attributes), found["bios"])
 	require.Equal(t, "On", found["power_after_on"])

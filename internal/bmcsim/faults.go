@@ -16,6 +16,7 @@ type knobs struct {
 	refuse     bool
 	ignoreOnce bool
 	denials    int
+	keys       KeyChanges
 	frozen     string
 	slowOff    time.Duration
 	shared     time.Duration
@@ -76,6 +77,10 @@ func (b *BMC) SharePort(d time.Duration) { b.locked(func() { b.knobs.shared = d 
 
 // DenyAfterChange answers the next n PATCH requests that change something with 400.
 func (b *BMC) DenyAfterChange(n int) { b.locked(func() { b.knobs.denials = n }) }
+
+// Keys says what becomes of changes of the Secure Boot databases, in place of what the
+// profile does.
+func (b *BMC) Keys(changes KeyChanges) { b.locked(func() { b.knobs.keys = changes }) }
 
 func (b *BMC) away() bool {
 	b.mu.Lock()

@@ -3,6 +3,8 @@ package bmcsim
 import (
 	"context"
 	"errors"
+
+	"github.com/boot-operator/boot-operator/internal/qemu"
 )
 
 // ErrNoBootOrder: the machine's persistent boot order cannot be written.
@@ -34,6 +36,29 @@ type Machine interface {
 	// in the order wanted; those that are left out are not tried. It returns
 	// ErrNoBootOrder where the order cannot be written.
 	SetBootOrder(references []string) error
+}
+
+// SecureBooter is a Machine that keeps the keys of its UEFI Secure Boot itself, as real
+// firmware does. For any other the BMC keeps them, and plays the firmware. The BMC
+// calls SetSecureBoot as it calls SetBootOrder, the others as BootOrder.
+type SecureBooter interface {
+	// HasSecureBoot says whether the firmware knows Secure Boot at all.
+	HasSecureBoot() bool
+	// SecureBoot reads what there is; it returns an error where it cannot be read.
+	SecureBoot() (SecureBoot, error)
+	// SetSecureBoot sets Enable and Keys for the next boot.
+	SetSecureBoot(enable bool, keys qemu.Keys) error
+	// DefaultKeys are those that the machine was made with.
+	DefaultKeys() qemu.Keys
+}
+
+// SecureBoot is what firmware has of UEFI Secure Boot (UEFI 2.10, section 32).
+type SecureBoot struct {
+	// Enable says whether the next boot is to check signatures; it does where there is
+	// a PK. Current says whether the present boot does, as the firmware says.
+	Enable, Current bool
+	// Keys are the signatures in PK, KEK, db and dbx.
+	Keys qemu.Keys
 }
 
 // Kind is what a machine boots from.

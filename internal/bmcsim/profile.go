@@ -84,6 +84,9 @@ type profile struct {
 	// downloads: HttpBootUri is fetched by the BMC when it is written.
 	downloads bool
 
+	// keys is what becomes of changes of the Secure Boot databases.
+	keys KeyChanges
+
 	// sessions is how many can be open. full, posting, already are what is said when
 	// there are no more, when the machine is in POST, and when it is already in the
 	// power state wanted (nil: nothing is wrong with that).
@@ -224,11 +227,12 @@ var profiles = []profile{
 		p.vendor, p.manufacturer, p.model, p.firmware = "Nvidia", "Nvidia", "BlueField-3 DPU", "BF-24.10-17"
 		p.system, p.manager, p.chassis = "Bluefield", "Bluefield_BMC", "Card1"
 		p.targets, p.uri, p.stays = []string{"None", "Pxe", "UefiHttp", "UefiShell", "UefiTarget", "UefiBootNext"}, writable, "Once"
+		p.keys = KeysStaged
 	}),
 	openbmc("hgx", "two systems: HGX_Baseboard_0 beside the host System_0", func(p *profile) {
 		p.vendor, p.manufacturer, p.model, p.firmware = "NVIDIA", "NVIDIA", "GB200 NVL", "GB200Nvl-24.12"
 		p.system, p.manager, p.chassis, p.siblings = "System_0", "BMC_0", "Chassis_0", []string{"HGX_Baseboard_0"}
-		p.targets, p.uri = allTargets, writable
+		p.targets, p.uri, p.keys = allTargets, writable, KeysWritable
 	}),
 	{
 		name: "sushy-tools", about: "ignores Once: reports Continuous and boots it every time; with HttpBootUri downloads the file itself and boots it as a CD",
@@ -256,7 +260,7 @@ func dell(name, about string, change func(*profile)) profile {
 		redfish: "1.20.1", base: "1.12", manufacturer: "Dell Inc.", system: "System.Embedded.1", manager: "iDRAC.Embedded.1", chassis: "System.Embedded.1",
 		targets: dellTargets, uri: absent, attributes: dellAttributes, pinURI: "HttpDev1Uri", pinSwitch: "HttpDev1EnDis",
 		applyTime: true, modeJob: true, reorders: true, sessions: 8, retry: 300, inlineResets: true,
-		full: &dellFull, posting: &dellPosting, already: &dellAlready,
+		full: &dellFull, posting: &dellPosting, already: &dellAlready, keys: KeysStaged,
 	}
 	change(&p)
 	return p
@@ -268,7 +272,7 @@ func hpe(name, about string, change func(*profile)) profile {
 		system: "1", manager: "1", chassis: "1", slashes: true, bios: "bios", inlineResets: true, tags: weakETags,
 		targets: []string{"None", "Cd", "Hdd", "Usb", "SDCard", "Utilities", "Diags", "BiosSetup", "Pxe", "UefiShell", "UefiHttp", "UefiTarget"},
 		mode:    readOnly, noneRefused: true, attributes: hpeAttributes, pinURI: "UrlBootFile",
-		posting: &hpePosting, already: &hpeAlready, patched: 200, acted: 200,
+		posting: &hpePosting, already: &hpeAlready, patched: 200, acted: 200, keys: KeysStaged,
 	}
 	change(&p)
 	return p
@@ -285,7 +289,7 @@ func ami(name, about, vendor, product, manufacturer, model string) profile {
 func openbmc(name, about string, change func(*profile)) profile {
 	p := profile{
 		name: name, about: about, vendor: "", product: "", redfish: "1.17.0", base: "1.18", manufacturer: "OpenBMC", model: "Platform",
-		managerModel: "OpenBmc", firmware: "2.14.0", system: "system", manager: "bmc", chassis: "chassis", targets: oldTargets, uri: absent, patched: 204,
+		managerModel: "OpenBmc", firmware: "2.14.0", system: "system", manager: "bmc", chassis: "chassis", targets: oldTargets, uri: absent, patched: 204, keys: keysAbsent,
 	}
 	change(&p)
 	return p

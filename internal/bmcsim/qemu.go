@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"slices"
 	"sync"
@@ -22,6 +23,13 @@ type QEMU struct {
 	mu      sync.Mutex
 	onReset func() NextBoot
 	pending []qemu.Target // a boot order that waits until the store may be written
+	keys    *newKeys      // what waits likewise; nil: nothing
+}
+
+// newKeys are what firmware is to trust at its next start.
+type newKeys struct {
+	enable bool
+	keys   qemu.Keys
 }
 
 // NewQEMU makes a Machine of one that is off, and appends what its boot order does
@@ -112,8 +120,8 @@ func (q *QEMU) reset(ctx context.Context) error {
 
 // prepare writes the variable store of a machine that is about to start.
 func (q *QEMU) prepare(next NextBoot) error {
-	if err := q.writeOrder(); err != nil {
-		return fmt.Errorf("writing the boot order of %s: %w", q.vm.Name(), err)
+	if err := q.writePending(); err != nil {
+		return err
 	}
 	if next.Kind == KindDefault {
 		return q.vm.ClearBootNext()
@@ -172,7 +180,7 @@ func (q *QEMU) nic(mac string) (int, error) {
 // Off implements Machine.
 func (q *QEMU) Off() error {
 	q.vm.Stop()
-	return q.writeOrder()
+	return q.writePending()
 }
 
 // Shutdown implements Machine.
@@ -257,19 +265,70 @@ func (q *QEMU) SetBootOrder(references []string) error {
 	if q.vm.IsOn() {
 		return nil
 	}
-	return q.writeOrder()
+	return q.writePending()
 }
 
-// writeOrder writes a pending boot order; the machine does not run.
-func (q *QEMU) writeOrder() error {
+// writePending writes a boot order and keys that wait; the machine does not run.
+func (q *QEMU) writePending() error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.pending == nil {
+	if q.pending != nil {
+		if err := q.vm.SetBootOrder(q.pending...); err != nil {
+			return fmt.Errorf("writing the boot order of %s: %w", q.vm.Name(), err)
+		}
+		q.pending = nil
+	}
+	if q.keys != nil {
+		if err := q.vm.SetKeys(q.keys.keys, q.keys.enable); err != nil {
+			return fmt.Errorf("writing the keys of %s: %w", q.vm.Name(), err)
+		}
+		q.keys = nil
+	}
+	return nil
+}
+
+// HasSecureBoot implements SecureBooter.
+func (q *QEMU) HasSecureBoot() bool { return q.vm.Options().SecureBoot != nil }
+
+// SecureBoot implements SecureBooter. Keys that were written while the machine is on
+// are shown at once, and in force at its next start; that Secure Boot is on is what
+// the firmware itself has written into its variable store as it started.
+func (q *QEMU) SecureBoot() (SecureBoot, error) {
+	store, err := q.vm.VarStore()
+	if err != nil {
+		return SecureBoot{}, err
+	}
+	s := SecureBoot{Current: store.SecureBootEnabled()}
+	q.mu.Lock()
+	pending := q.keys
+	q.mu.Unlock()
+	if pending != nil {
+		s.Enable, s.Keys = pending.enable, maps.Clone(pending.keys)
+		return s, nil
+	}
+	if s.Keys, err = store.Keys(); err != nil {
+		return s, err
+	}
+	s.Enable = len(s.Keys[qemu.PK]) > 0 && !store.SecureBootSwitchedOff()
+	return s, nil
+}
+
+// SetSecureBoot implements SecureBooter.
+func (q *QEMU) SetSecureBoot(enable bool, keys qemu.Keys) error {
+	q.mu.Lock()
+	q.keys = &newKeys{enable, maps.Clone(keys)}
+	q.mu.Unlock()
+	if q.vm.IsOn() {
 		return nil
 	}
-	if err := q.vm.SetBootOrder(q.pending...); err != nil {
-		return err
+	return q.writePending()
+}
+
+// DefaultKeys implements SecureBooter.
+func (q *QEMU) DefaultKeys() qemu.Keys {
+	keys, err := q.vm.Options().SecureBoot.Keys()
+	if err != nil {
+		return nil // a machine with such options was not made
 	}
-	q.pending = nil
-	return nil
+	return keys
 }

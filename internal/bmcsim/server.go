@@ -26,8 +26,9 @@ type resource struct {
 	patch func(*call) reply
 	// post is an action, or makes a member of a collection. No lock is held.
 	post func(*call) reply
-	// remove deletes it. The lock is held.
-	remove func() reply
+	// remove deletes it. The lock is held; with removeWrites, writes too.
+	remove       func() reply
+	removeWrites bool
 	// public: readable without credentials; open: so is post.
 	public, open bool
 	// text is a representation that is not JSON.
@@ -127,6 +128,10 @@ func (b *BMC) serve(c *call, entry *Request) reply {
 	case http.MethodGet, http.MethodHead:
 		return b.read(c, res, path)
 	case http.MethodDelete:
+		if res.removeWrites {
+			b.writes.Lock()
+			defer b.writes.Unlock()
+		}
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		return res.remove()

@@ -64,12 +64,15 @@ func (b *BMC) computerSystem() object {
 		"MemorySummary":    object{"TotalSystemMemoryGiB": float64(h.MemoryMiB) / 1024, "Status": object{"State": "Enabled", "Health": "OK", "HealthRollup": "OK"}},
 		"Boot":             b.bootProperty(b.override),
 		"Processors":       link(path + "/Processors"), "Memory": link(path + "/Memory"), "EthernetInterfaces": link(path + "/EthernetInterfaces"),
-		"Storage": link(path + "/Storage"), "SecureBoot": link(path + "/SecureBoot"),
+		"Storage": link(path + "/Storage"),
 		"Links":   object{"Chassis": []object{link(b.chassisPath())}, "ManagedBy": []object{link(b.managerPath())}},
 		"Actions": object{"#ComputerSystem.Reset": b.resetTarget()},
 	}
 	if p.attributes != nil {
 		o["Bios"] = link(b.biosPath())
+	}
+	if b.keys != nil {
+		o["SecureBoot"] = link(b.secureBootPath())
 	}
 	if p.settings != "" {
 		o["@Redfish.Settings"] = object{

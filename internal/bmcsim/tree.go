@@ -34,6 +34,9 @@ func (b *BMC) find(path string) *resource {
 			}
 		}
 	}
+	if r := b.signatureResource(parent, id); r != nil {
+		return r
+	}
 	return b.certificateResource(parent, id)
 }
 
@@ -76,6 +79,7 @@ func (b *BMC) build() {
 	b.system()
 	b.bootOptions()
 	b.biosResources()
+	b.certificateCollection(b.bootCertificatesPath())
 	b.secureBootResources()
 	b.inventory()
 	b.managers()
@@ -150,7 +154,7 @@ var schemas = []string{
 	"ServiceRoot", "SessionService", "Session", "SessionCollection", "TaskService", "Task", "TaskCollection", "ComputerSystem", "ComputerSystemCollection",
 	"Manager", "ManagerCollection", "Chassis", "ChassisCollection", "EthernetInterface", "EthernetInterfaceCollection", "Processor", "ProcessorCollection",
 	"Memory", "MemoryCollection", "Storage", "StorageCollection", "StorageController", "StorageControllerCollection", "Drive", "Bios", "BootOption", "BootOptionCollection", "SecureBoot",
-	"SecureBootDatabase", "SecureBootDatabaseCollection", "Certificate", "CertificateCollection", "VirtualMedia", "VirtualMediaCollection", "ActionInfo", "Message", "Settings",
+	"SecureBootDatabase", "SecureBootDatabaseCollection", "Certificate", "CertificateCollection", "Signature", "SignatureCollection", "VirtualMedia", "VirtualMediaCollection", "ActionInfo", "Message", "Settings",
 }
 
 // metadata is the OData metadata document (DSP0266, section 8.4): where the

@@ -19,7 +19,7 @@ var published = map[string]any{
 	"ServiceRoot": gofish.Service{}, "ComputerSystem": schema.ComputerSystem{}, "Manager": schema.Manager{}, "Chassis": schema.Chassis{},
 	"EthernetInterface": schema.EthernetInterface{}, "Processor": schema.Processor{}, "Memory": schema.Memory{}, "Storage": schema.Storage{},
 	"StorageController": schema.StorageController{}, "Drive": schema.Drive{}, "Bios": schema.Bios{}, "BootOption": schema.BootOption{},
-	"SecureBoot": schema.SecureBoot{}, "SecureBootDatabase": schema.SecureBootDatabase{}, "Certificate": schema.Certificate{},
+	"SecureBoot": schema.SecureBoot{}, "SecureBootDatabase": schema.SecureBootDatabase{}, "Certificate": schema.Certificate{}, "Signature": schema.Signature{},
 	"VirtualMedia": schema.VirtualMedia{}, "TaskService": schema.TaskService{}, "Task": schema.Task{}, "SessionService": schema.SessionService{},
 	"Session": schema.Session{}, "ActionInfo": schema.ActionInfo{},
 }

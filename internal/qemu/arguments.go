@@ -83,6 +83,9 @@ func (v *VM) firmwareArguments() []string {
 		"-fw_cfg", "name=opt/org.tianocore/IPv4PXESupport,string=" + pxe4,
 		"-fw_cfg", "name=opt/org.tianocore/IPv6PXESupport,string=n",
 	}
+	if v.options.SecureBoot != nil {
+		args = append(args, v.platform.secureMachine...)
+	}
 	if v.options.Boot == UEFIHTTPv6 {
 		// HTTP boot does not wait until its link-local address is known to be
 		// unique, and fails: so the firmware waits for a key before it boots.

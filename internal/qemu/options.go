@@ -57,6 +57,9 @@ type MachineOptions struct {
 	BootURL string
 	// HTTPSCA is a PEM bundle of the CAs that the firmware trusts for HTTPS.
 	HTTPSCA []byte
+	// SecureBoot is firmware with UEFI Secure Boot, and its keys at first; nil is
+	// firmware that knows nothing of it.
+	SecureBoot *SecureBoot
 	// NextBoot is an EFI application on a disk, which the firmware tries after
 	// the network. For a BIOS it is the disk itself, a boot sector.
 	NextBoot []byte
@@ -103,6 +106,9 @@ func (o *MachineOptions) check() error {
 	}
 	if o.Boot == BIOS && o.HTTPSCA != nil {
 		return errors.New("a BIOS knows no CAs")
+	}
+	if o.Boot == BIOS && o.SecureBoot != nil {
+		return errors.New("a BIOS has no Secure Boot")
 	}
 	if len(o.MoreMACs) >= maxNICs {
 		return fmt.Errorf("a machine has at most %d NICs, not %d", maxNICs, 1+len(o.MoreMACs))

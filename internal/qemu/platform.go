@@ -16,6 +16,10 @@ type platform struct {
 	machine  []string // QEMU's arguments for board and CPU
 	memory   int      // MiB, default
 	firmware []firmware
+	// secure is firmware with Secure Boot; secureMachine are QEMU's arguments without
+	// which it does not start, or does not keep its keys from the guest.
+	secure        []firmware
+	secureMachine []string
 	// bootFile is what firmware starts from a disk without a boot entry.
 	bootFile string
 }
@@ -36,6 +40,19 @@ var platforms = map[string]platform{
 			{"/opt/homebrew/share/qemu/edk2-x86_64-code.fd", "/opt/homebrew/share/qemu/edk2-i386-vars.fd"},
 			{"/usr/local/share/qemu/edk2-x86_64-code.fd", "/usr/local/share/qemu/edk2-i386-vars.fd"},
 		},
+		// Their templates have no keys: those are written by us.
+		secure: []firmware{
+			{"/usr/share/OVMF/OVMF_CODE_4M.secboot.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"},
+			{"/usr/share/edk2/ovmf/OVMF_CODE.secboot.fd", "/usr/share/edk2/ovmf/OVMF_VARS.fd"},
+			{"/usr/share/edk2/x64/OVMF_CODE.secboot.4m.fd", "/usr/share/edk2/x64/OVMF_VARS.4m.fd"},
+			{"/opt/homebrew/share/qemu/edk2-x86_64-secure-code.fd", "/opt/homebrew/share/qemu/edk2-i386-vars.fd"},
+			{"/usr/local/share/qemu/edk2-x86_64-secure-code.fd", "/usr/local/share/qemu/edk2-i386-vars.fd"},
+		},
+		secureMachine: []string{
+			"-machine", "smm=on",
+			"-global", "driver=cfi.pflash01,property=secure,value=on",
+			"-global", "ICH9-LPC.disable_s3=1",
+		},
 		bootFile: "BOOTX64.EFI",
 	},
 	"arm64": {
@@ -47,6 +64,11 @@ var platforms = map[string]platform{
 			{"/usr/share/edk2/aarch64/QEMU_EFI-pflash.raw", "/usr/share/edk2/aarch64/vars-template-pflash.raw"},
 			{"/opt/homebrew/share/qemu/edk2-aarch64-code.fd", "/opt/homebrew/share/qemu/edk2-arm-vars.fd"},
 			{"/usr/local/share/qemu/edk2-aarch64-code.fd", "/usr/local/share/qemu/edk2-arm-vars.fd"},
+		},
+		// Debian's has it; the board cannot keep the keys from the guest.
+		secure: []firmware{
+			{"/usr/share/AAVMF/AAVMF_CODE.secboot.fd", "/usr/share/AAVMF/AAVMF_VARS.fd"},
+			{"/usr/share/AAVMF/AAVMF_CODE.fd", "/usr/share/AAVMF/AAVMF_VARS.fd"},
 		},
 		bootFile: "BOOTAA64.EFI",
 	},
@@ -60,10 +82,15 @@ func platformOf(architecture string) (platform, error) {
 	return p, nil
 }
 
-// find returns the first pair of flash images that is installed.
-func (p platform) find() (firmware, error) {
+// find returns the first pair of flash images that is installed, of those with Secure
+// Boot or of those without.
+func (p platform) find(secure bool) (firmware, error) {
+	all, what := p.firmware, "UEFI firmware"
+	if secure {
+		all, what = p.secure, "UEFI firmware with Secure Boot"
+	}
 	var tried []string
-	for _, f := range p.firmware {
+	for _, f := range all {
 		_, codeErr := os.Stat(f.code)
 		_, varsErr := os.Stat(f.vars)
 		if codeErr == nil && varsErr == nil {
@@ -71,18 +98,23 @@ func (p platform) find() (firmware, error) {
 		}
 		tried = append(tried, filepath.Dir(f.code))
 	}
-	return firmware{}, fmt.Errorf("no UEFI firmware for %s in %s: %w", p.emulator, strings.Join(tried, ", "), fs.ErrNotExist)
+	return firmware{}, fmt.Errorf("no %s for %s in %s: %w", what, p.emulator, strings.Join(tried, ", "), fs.ErrNotExist)
 }
 
 // Installed tells whether the emulator and the UEFI firmware of an architecture,
 // amd64 or arm64, are there. Its error wraps exec.ErrNotFound, fs.ErrNotExist or
 // both.
-func Installed(architecture string) error {
+func Installed(architecture string) error { return installed(architecture, false) }
+
+// SecureBootInstalled is Installed for firmware with Secure Boot.
+func SecureBootInstalled(architecture string) error { return installed(architecture, true) }
+
+func installed(architecture string, secure bool) error {
 	p, err := platformOf(architecture)
 	if err != nil {
 		return err
 	}
 	_, emulatorErr := exec.LookPath(p.emulator)
-	_, firmwareErr := p.find()
+	_, firmwareErr := p.find(secure)
 	return errors.Join(emulatorErr, firmwareErr)
 }

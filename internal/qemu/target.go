@@ -167,6 +167,15 @@ func (v *VM) writeVars(template []byte) error {
 	if err != nil {
 		return err
 	}
+	if o := v.options.SecureBoot; o != nil {
+		keys, err := o.Keys()
+		if err != nil {
+			return err
+		}
+		if err := s.setKeys(keys, !o.Off); err != nil {
+			return err
+		}
+	}
 	if err := v.order(s, v.defaultOrder()); err != nil {
 		return err
 	}

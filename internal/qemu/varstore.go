@@ -25,11 +25,21 @@ const (
 	stateDeleted = 0xFD // VAR_DELETED, to be and-ed
 	stateInDoubt = 0x02 // the bit that VAR_DELETED clears
 
-	// variableAttributes are non-volatile, boot and runtime access.
-	variableAttributes = 7
+	// Attributes of variables (UEFI 2.10, section 8.2.1).
+	nonVolatile       = 0x01
+	bootAccess        = 0x02
+	runtimeAccess     = 0x04
+	timeAuthenticated = 0x20
 )
 
+// guid is an EFI_GUID in memory order.
 type guid [16]byte
+
+// String writes it as people do: its first three parts are little endian in memory.
+func (g guid) String() string {
+	le := binary.LittleEndian
+	return fmt.Sprintf("%08x-%04x-%04x-%x-%x", le.Uint32(g[:]), le.Uint16(g[4:]), le.Uint16(g[6:]), g[8:10], g[10:])
+}
 
 var (
 	globalVariable     = guid{0x61, 0xdf, 0xe4, 0x8b, 0xca, 0x93, 0xd2, 0x11, 0xaa, 0x0d, 0x00, 0xe0, 0x98, 0x03, 0x2b, 0x8c}
@@ -41,8 +51,8 @@ var (
 var ErrNoVariable = errors.New("no such EFI variable")
 
 // VarStore is the content of a firmware's variable store (OVMF_VARS.fd,
-// AAVMF_VARS.fd). Only variables of EFI_GLOBAL_VARIABLE are seen. It may be
-// written only while its machine is off: the firmware would not notice.
+// AAVMF_VARS.fd). Get, Set and Delete are about variables of EFI_GLOBAL_VARIABLE.
+// It may be written only while its machine is off: the firmware would not notice.
 type VarStore struct {
 	path       string
 	b          []byte
@@ -169,32 +179,43 @@ func (s *VarStore) variables() (all []variable, free int) {
 }
 
 // Get returns a variable's content, or ErrNoVariable.
-func (s *VarStore) Get(name string) ([]byte, error) {
+func (s *VarStore) Get(name string) ([]byte, error) { return s.get(name, globalVariable) }
+
+func (s *VarStore) get(name string, vendor guid) ([]byte, error) {
+	v, err := s.find(name, vendor)
+	return slices.Clone(v.data), err
+}
+
+// find returns the entry of a variable, or ErrNoVariable.
+func (s *VarStore) find(name string, vendor guid) (variable, error) {
 	all, _ := s.variables()
 	for _, v := range all {
-		if v.header.State == stateLive && v.name == name && v.header.Vendor == globalVariable {
-			return slices.Clone(v.data), nil
+		if v.header.State == stateLive && v.name == name && v.header.Vendor == vendor {
+			return v, nil
 		}
 	}
-	return nil, fmt.Errorf("%w: %s", ErrNoVariable, name)
+	return variable{}, fmt.Errorf("%w: %s", ErrNoVariable, name)
 }
 
 // Set writes a variable: non-volatile, with boot and runtime access. A variable
 // that has this content is left alone.
 func (s *VarStore) Set(name string, data []byte) error {
-	if old, err := s.Get(name); err == nil && bytes.Equal(old, data) {
+	return s.set(name, data, variableHeader{Attributes: nonVolatile | bootAccess | runtimeAccess, Vendor: globalVariable})
+}
+
+// set writes a variable with the vendor, the attributes and the time of a header.
+func (s *VarStore) set(name string, data []byte, h variableHeader) error {
+	if old, err := s.get(name, h.Vendor); err == nil && bytes.Equal(old, data) {
 		return nil
 	}
 	ucs2 := toUCS2(name)
-	entry, err := binary.Append(nil, binary.LittleEndian, variableHeader{
-		StartID: variableStart, State: stateLive, Attributes: variableAttributes,
-		NameSize: uint32(len(ucs2)), DataSize: uint32(len(data)), Vendor: globalVariable,
-	})
+	h.StartID, h.State, h.NameSize, h.DataSize = variableStart, stateLive, uint32(len(ucs2)), uint32(len(data))
+	entry, err := binary.Append(nil, binary.LittleEndian, h)
 	if err != nil {
 		return fmt.Errorf("encoding variable %s: %w", name, err)
 	}
 	entry = slices.Concat(entry, ucs2, data)
-	s.Delete(name)
+	s.delete(name, h.Vendor)
 	_, free := s.variables()
 	if free+len(entry) > s.end {
 		free = s.reclaim()
@@ -226,10 +247,12 @@ func (s *VarStore) reclaim() (free int) {
 }
 
 // Delete removes a variable, if it is there.
-func (s *VarStore) Delete(name string) {
+func (s *VarStore) Delete(name string) { s.delete(name, globalVariable) }
+
+func (s *VarStore) delete(name string, vendor guid) {
 	all, _ := s.variables()
 	for _, v := range all {
-		if v.header.State&stateInDoubt != 0 && v.name == name && v.header.Vendor == globalVariable {
+		if v.header.State&stateInDoubt != 0 && v.name == name && v.header.Vendor == vendor {
 			s.b[v.offset+2] &= stateDeleted
 		}
 	}

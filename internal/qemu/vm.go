@@ -36,7 +36,7 @@ func NewVM(dir string, options MachineOptions) (*VM, error) {
 	}
 	v := &VM{options: options, platform: p, dir: dir}
 	if options.Boot != BIOS {
-		if v.firmware, err = p.find(); err != nil {
+		if v.firmware, err = p.find(options.SecureBoot != nil); err != nil {
 			return nil, err
 		}
 	}

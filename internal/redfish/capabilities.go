@@ -2,6 +2,7 @@ package redfish
 
 import (
 	"context"
+	"crypto/x509"
 	"time"
 )
 
@@ -192,6 +193,76 @@ type SecureBootState struct {
 	Mode string
 }
 
+// SecureBootDatabases reads and changes what firmware trusts under UEFI Secure Boot
+// (SecureBootDatabase 1.0, DSP0268). Its methods return ErrUnsupported where the BMC
+// has no databases, or not this one.
+type SecureBootDatabases interface {
+	// SecureBootDatabaseIDs are the databases that there are, such as PK, KEK, db, dbx
+	// and their defaults, dbDefault.
+	SecureBootDatabaseIDs(ctx context.Context) ([]string, error)
+	// SecureBootDatabase reads one database.
+	SecureBootDatabase(ctx context.Context, id string) (SecureBootDatabase, error)
+	// AddSecureBootCertificate adds a PEM certificate to a database, unless it is there
+	// already, and reads the database back. It returns boot.ErrInvalid for what is no
+	// certificate, and ErrRefused, with the BMC's words, where it takes none now: some
+	// do so in Setup Mode only, or after somebody allowed it in the firmware's setup.
+	AddSecureBootCertificate(ctx context.Context, id string, pem []byte) (Enrolled, error)
+	// ResetSecureBootKeys empties a database, or makes it what its maker had in it; an
+	// empty id is all databases.
+	ResetSecureBootKeys(ctx context.Context, id string, how ResetKeys) error
+}
+
+// The databases of UEFI Secure Boot (UEFI 2.10, section 32) that are spoken of here.
+const (
+	DatabasePK  = "PK"
+	DatabaseKEK = "KEK"
+	DatabaseDB  = "db"
+	DatabaseDBX = "dbx"
+)
+
+// SecureBootDatabase is what a BMC says of one database.
+type SecureBootDatabase struct {
+	ID string
+	// Certificates are at most 64 of those in it.
+	Certificates []SecureBootCertificate
+	// Signatures is how many hashes and other signatures are in it.
+	Signatures int
+}
+
+// SecureBootCertificate is a certificate in a database.
+type SecureBootCertificate struct {
+	// Path is its resource.
+	Path string
+	// Certificate is nil where the BMC does not show it whole; then Subject, Issuer and
+	// Fingerprint are what it says, as it writes them, and may be empty.
+	Certificate                  *x509.Certificate
+	Subject, Issuer, Fingerprint string
+}
+
+// Enrolled is what became of a certificate that was to be added.
+type Enrolled struct {
+	// Already says that it was there, and nothing was sent.
+	Already bool
+	// Shown says that reading back shows it. Where it does not, the BMC may give it to
+	// the firmware at the next boot.
+	Shown bool
+	// Messages are what the BMC said of it, for a person.
+	Messages []string
+	// Database is as it was read back.
+	Database SecureBootDatabase
+}
+
+// ResetKeys is a ResetKeysType (SecureBoot and SecureBootDatabase, DSP0268).
+type ResetKeys string
+
+// How keys are reset.
+const (
+	ResetToDefault ResetKeys = "ResetAllKeysToDefault"
+	ResetDeleteAll ResetKeys = "DeleteAllKeys"
+	// ResetDeletePK puts the firmware in Setup Mode; it is for all databases only.
+	ResetDeletePK ResetKeys = "DeletePK"
+)
+
 // BootCertificates are the certificate authorities that firmware trusts for HTTPS
 // boot (ComputerSystem Boot/Certificates, 1.7).
 type BootCertificates interface {
@@ -213,6 +284,7 @@ type BMC interface {
 	BootOnce
 	Inventory
 	SecureBoot
+	SecureBootDatabases
 	BootCertificates
 	VirtualMedia
 	// Quirks are the rows of the quirks table that apply to this BMC.

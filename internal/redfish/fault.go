@@ -36,6 +36,9 @@ var (
 		"PropertyValueConflict", "PropertyValueError", "ActionParameterValueNotInList", "ActionParameterNotSupported",
 		"ActionNotSupported", "UnsupportedOperation", "SYS428",
 	}
+	// presenceID says, in an answer that is a success, that nothing was done: somebody
+	// has to be there.
+	presenceID = "PhysicalPresenceError"
 )
 
 // message is one entry of @Message.ExtendedInfo, read leniently.
@@ -69,6 +72,11 @@ func messages(body []byte) []message {
 		all = append(all, message{ID: e.text("code"), Text: e.text("message")})
 	}
 	return all
+}
+
+// asksPresence says that an answer is a refusal, whatever its status.
+func asksPresence(body []byte) bool {
+	return slices.ContainsFunc(messages(body), func(m message) bool { return strings.Contains(m.ID, presenceID) })
 }
 
 func first(all ...string) string {

@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -259,6 +261,7 @@ func FuzzResponse(f *testing.F) {
 		`{"Systems":{"@odata.id":"https://evil/"},"Processors":{"@odata.id":"/redfish/v1/"},"Members@odata.nextLink":"/redfish/v1/"}`,
 		`{"error":{"@Message.ExtendedInfo":[{"MessageId":"Base.1.0.PropertyNotWritable","MessageArgs":["BootSourceOverrideMode"]},1,null]}}`,
 		`{"Attributes":{"HttpDev1Uri":1,"HttpDev1EnDis":[]},"Bios":{"@odata.id":"/b"},"MemorySummary":{"TotalSystemMemoryGiB":1e300}}`,
+		`{"SecureBoot":{"@odata.id":"/s"},"SecureBootDatabases":{"@odata.id":"/d"},"Certificates":{"@odata.id":"/c"},"Signatures":{"@odata.id":"/x"},"Members":[{"@odata.id":"/d/1"}],"Members@odata.count":1e99,"CertificateString":"-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n","Subject":{"CommonName":"a"},"Actions":{"#SecureBoot.ResetKeys":{"target":"//evil/"}}}`,
 		`<html>`, `null`, `[]`, `{"Parameters":[{"Name":"ResetType"}]}`, ``,
 	} {
 		f.Add([]byte(s), 200, "", `W/"1"`)
@@ -286,6 +289,13 @@ func FuzzResponse(f *testing.F) {
 		require.Less(t, served, 1200)
 	})
 }
+
+// fuzzedCertificate is one that is valid.
+var fuzzedCertificate = sync.OnceValue(func() []byte {
+	server := httptest.NewTLSServer(nil)
+	defer server.Close()
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+})
 
 type roundTrip func(r *http.Request) (*http.Response, error)
 
@@ -318,6 +328,13 @@ func exercise(t *testing.T, serve http.RoundTripper) {
 		func(ctx context.Context) error { _, err := b.Identity(ctx); return err },
 		func(ctx context.Context) error { _, err := b.Hardware(ctx); return err },
 		func(ctx context.Context) error { return b.SetSecureBoot(ctx, true) },
+		func(ctx context.Context) error { _, err := b.SecureBootDatabase(ctx, "1"); return err },
+		func(ctx context.Context) error {
+			_, err := b.AddSecureBootCertificate(ctx, "1", fuzzedCertificate())
+			return err
+		},
+		func(ctx context.Context) error { return b.ResetSecureBootKeys(ctx, "1", ResetToDefault) },
+		func(ctx context.Context) error { return b.ResetSecureBootKeys(ctx, "", ResetDeletePK) },
 		func(ctx context.Context) error { return b.InsertMedia(ctx, bootURL) }, b.EjectMedia,
 		func(ctx context.Context) error { return (&Probe{}).fill(ctx, b) },
 	} {

@@ -201,6 +201,9 @@ func (c *conn) once(method, path string, payload any, header map[string]string) 
 	if err != nil {
 		return nil, c.link.fault(method, method+" "+path, a, err)
 	}
+	if method != http.MethodGet && asksPresence(a.body) {
+		return nil, c.link.refusal(method+" "+path, a)
+	}
 	return a, nil
 }
 

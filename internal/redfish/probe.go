@@ -21,6 +21,8 @@ type Probe struct {
 	Quirks []Quirk
 	// SecureBoot is nil where the BMC does not say.
 	SecureBoot *SecureBootState
+	// Databases are those of Secure Boot that can be read; none where the BMC has none.
+	Databases []string
 	// Missing are the parts that could not be read, each with why.
 	Missing []string
 }
@@ -96,6 +98,12 @@ func (p *Probe) fill(ctx context.Context, b *bmc) error {
 		p.SecureBoot = &s
 	} else {
 		p.Missing = append(p.Missing, "Secure Boot: "+err.Error())
+	}
+	if p.SecureBoot != nil {
+		p.Databases, err = b.SecureBootDatabaseIDs(ctx)
+		if err != nil {
+			p.Missing = append(p.Missing, "Secure Boot databases: "+err.Error())
+		}
 	}
 	return p.plan(c, b)
 }

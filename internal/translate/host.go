@@ -34,6 +34,9 @@ type HostBoot struct {
 	Legacy bool
 	// SecureBoot: Secure Boot is to be on.
 	SecureBoot bool
+	// KernelArguments are for the kernel's command line; nil where the host says
+	// nothing of them, and empty where it says that there are none.
+	KernelArguments []string
 
 	ProvisionedWhen v1alpha1.ProvisionedWhen
 	// Notes say which fields of the host are not followed, and what happens
@@ -47,7 +50,7 @@ type HostBoot struct {
 func ReadHostBoot(h *metal3v1alpha1.BareMetalHost) (HostBoot, error) {
 	b := HostBoot{Legacy: h.Spec.BootMode == metal3v1alpha1.Legacy, SecureBoot: h.Spec.BootMode == metal3v1alpha1.UEFISecureBoot}
 	for _, read := range []func(*metal3v1alpha1.BareMetalHost) error{
-		b.readImage, b.readPolicy, b.readPullSecret, b.readData, b.readProvisionedWhen,
+		b.readImage, b.readPolicy, b.readPullSecret, b.readData, b.readProvisionedWhen, b.readArguments,
 	} {
 		if err := read(h); err != nil {
 			return HostBoot{}, fmt.Errorf("BareMetalHost %s: %w", h.Name, err)
@@ -198,6 +201,36 @@ func (b *HostBoot) readProvisionedWhen(h *metal3v1alpha1.BareMetalHost) error {
 	return nil
 }
 
+// What a config takes of kernel arguments.
+const (
+	maxArguments = 64
+	maxArgument  = 256 // bytes
+)
+
+// readArguments reads the annotation with the kernel's arguments.
+func (b *HostBoot) readArguments(h *metal3v1alpha1.BareMetalHost) error {
+	const name = v1alpha1.HostKernelArgumentsAnnotation
+	text, ok := h.Annotations[name]
+	if !ok {
+		return nil
+	}
+	for _, c := range text {
+		if c != ' ' && (c < '!' || c > '~') {
+			return fmt.Errorf("%w: annotation %s has the character %q; arguments are of printable ASCII, with spaces between them", boot.ErrInvalid, name, c)
+		}
+	}
+	b.KernelArguments = append([]string{}, strings.Fields(text)...)
+	if n := len(b.KernelArguments); n > maxArguments {
+		return fmt.Errorf("%w: annotation %s has %d arguments; at most %d are passed on", boot.ErrInvalid, name, n, maxArguments)
+	}
+	for _, a := range b.KernelArguments {
+		if len(a) > maxArgument {
+			return fmt.Errorf("%w: annotation %s has an argument of %d bytes, %q; at most %d are passed on", boot.ErrInvalid, name, len(a), clip(a), maxArgument)
+		}
+	}
+	return nil
+}
+
 // notes are the fields that baremetal-operator would follow and we do not.
 func notes(h *metal3v1alpha1.BareMetalHost) []string {
 	s, image := h.Spec, h.Spec.Image
@@ -238,7 +271,8 @@ func ChooseForHost(b HostBoot, artifacts []boot.Artifact, both bool) (Paths, err
 }
 
 // HTTPFromHost fills in the spec of a host's HTTPBootConfig; what the spec says
-// beyond that (minimumProof) stays.
+// beyond that (minimumProof, verification, compose, and kernelArguments where the host
+// says nothing of them) stays.
 func HTTPFromHost(b HostBoot, m Machine, arch boot.Architecture, spec *v1alpha1.HTTPBootConfigSpec) {
 	spec.SystemUUID = string(m.UUID)
 	spec.NetworkIdentifiers = append(texts(m.Addrs), texts(m.MACs)...)
@@ -249,10 +283,15 @@ func HTTPFromHost(b HostBoot, m Machine, arch boot.Architecture, spec *v1alpha1.
 	spec.MetaDataSecretRef = named(b.MetaData)
 	spec.NetworkDataSecretRef = named(b.NetworkData)
 	spec.BootPolicy = b.Policy
+	spec.SecureBoot = b.SecureBoot
+	if b.KernelArguments != nil {
+		spec.KernelArguments = b.KernelArguments
+	}
 }
 
 // IPXEFromHost fills in the spec of a host's IPXEBootConfig; what the spec says
-// beyond that (minimumProof, kernelArguments, scripts) stays.
+// beyond that (minimumProof, verification, scripts, and kernelArguments where the host
+// says nothing of them) stays.
 func IPXEFromHost(b HostBoot, m Machine, arch boot.Architecture, spec *v1alpha1.IPXEBootConfigSpec) {
 	spec.SystemUUID = string(m.UUID)
 	spec.SystemIPs = texts(m.Addrs)
@@ -265,6 +304,10 @@ func IPXEFromHost(b HostBoot, m Machine, arch boot.Architecture, spec *v1alpha1.
 	spec.MetaDataSecretRef = named(b.MetaData)
 	spec.NetworkDataSecretRef = named(b.NetworkData)
 	spec.BootPolicy = b.Policy
+	spec.SecureBoot = b.SecureBoot
+	if b.KernelArguments != nil {
+		spec.KernelArguments = b.KernelArguments
+	}
 }
 
 func named(secret string) *corev1.LocalObjectReference {

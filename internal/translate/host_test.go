@@ -319,6 +319,60 @@ func TestAHostsConfigsSayTheSameAndKeepTheRest(t *testing.T) {
 	require.Nil(t, http.NetworkDataSecretRef)
 }
 
+func TestAHostsKernelArguments(t *testing.T) {
+	annotation := func(text string) (HostBoot, error) {
+		return ReadHostBoot(host(annotated(v1alpha1.HostKernelArgumentsAnnotation, text)))
+	}
+	none, err := ReadHostBoot(host())
+	require.NoError(t, err)
+	require.Nil(t, none.KernelArguments)
+	for text, want := range map[string][]string{
+		"console=ttyS0,115200 quiet":       {"console=ttyS0,115200", "quiet"},
+		"  a  b ":                          {"a", "b"},
+		"":                                 {},
+		strings.Repeat("x", maxArgument):   {strings.Repeat("x", maxArgument)},
+		strings.Repeat("y ", maxArguments): slices.Repeat([]string{"y"}, maxArguments),
+	} {
+		b, err := annotation(text)
+		require.NoError(t, err)
+		require.Equal(t, want, b.KernelArguments)
+	}
+	for text, says := range map[string]string{
+		"quiet\nshell":                        `has the character '\n'`,
+		"a\tb":                                `has the character '\t'`,
+		"a=\x00":                              `has the character '\x00'`,
+		"a=ä":                                 `has the character 'ä'`,
+		"a=\xff":                              "has the character",
+		strings.Repeat("y ", maxArguments+1):  "has 65 arguments; at most 64",
+		strings.Repeat("x", maxArgument+1):    "has an argument of 257 bytes",
+		"ok " + strings.Repeat("x", 1<<16):    "has an argument of 65536 bytes",
+		strings.Repeat("z ", 1<<16) + "z\x7f": "has the character",
+	} {
+		_, err := annotation(text)
+		require.ErrorIs(t, err, boot.ErrInvalid)
+		require.ErrorContains(t, err, "annotation boot.ironcore.dev/kernel-arguments "+says[:4])
+		require.ErrorContains(t, err, says)
+		require.Less(t, len(err.Error()), 1000)
+	}
+
+	var http v1alpha1.HTTPBootConfigSpec
+	var ipxe v1alpha1.IPXEBootConfigSpec
+	fill := func(b HostBoot) {
+		HTTPFromHost(b, Machine{UUID: uuid}, boot.AMD64, &http)
+		IPXEFromHost(b, Machine{UUID: uuid}, boot.AMD64, &ipxe)
+	}
+	fill(HostBoot{KernelArguments: []string{"quiet"}, SecureBoot: true})
+	require.Equal(t, []string{"quiet"}, http.KernelArguments)
+	require.Equal(t, []string{"quiet"}, ipxe.KernelArguments)
+	require.True(t, http.SecureBoot && ipxe.SecureBoot)
+	fill(HostBoot{})
+	require.Equal(t, []string{"quiet"}, http.KernelArguments, "a host that says nothing of them leaves them")
+	require.False(t, http.SecureBoot || ipxe.SecureBoot)
+	fill(HostBoot{KernelArguments: []string{}})
+	require.Empty(t, http.KernelArguments)
+	require.Empty(t, ipxe.KernelArguments)
+}
+
 func TestAHostsImageIDChangesWithWhatItBoots(t *testing.T) {
 	require.Empty(t, HostImageID(host()))
 	require.Empty(t, HostImageID(host(withImage("", "raw"))))

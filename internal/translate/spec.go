@@ -23,17 +23,19 @@ type Paths struct {
 // Any says whether there is a path.
 func (p Paths) Any() bool { return p.HTTP || p.PXE }
 
-// Choose picks the paths for an image with these artifacts. Where it has a UKI
-// as well as a kernel and an initrd, HTTP alone wins unless both is set. It
+// Choose picks the paths for an image with these artifacts. A stub beside a kernel and
+// an initrd is as good as a UKI: the operator composes one of them. Where an image has
+// a UKI as well as a kernel and an initrd, HTTP alone wins unless both is set. It
 // returns boot.ErrInvalid, with what the image has and what would be right,
 // where no enabled path can boot it.
 func Choose(artifacts []boot.Artifact, enabled Paths, both bool) (Paths, error) {
 	has := func(r boot.Role) bool {
 		return slices.ContainsFunc(artifacts, func(a boot.Artifact) bool { return a.Role == r })
 	}
+	parts := has(boot.RoleKernel) && has(boot.RoleInitrd)
 	can := Paths{
-		HTTP: enabled.HTTP && has(boot.RoleUKI),
-		PXE:  enabled.PXE && has(boot.RoleKernel) && has(boot.RoleInitrd),
+		HTTP: enabled.HTTP && (has(boot.RoleUKI) || has(boot.RoleStub) && parts),
+		PXE:  enabled.PXE && parts,
 	}
 	if can.HTTP && can.PXE && !both {
 		can.PXE = false

@@ -227,10 +227,11 @@ func TestAMachineBootsOnTheOneNICWithACable(t *testing.T) {
 
 func TestMachinesThatCannotBeAreRefused(t *testing.T) {
 	for want, options := range map[string]MachineOptions{
-		"amd64 only":          {Boot: BIOS, Arch: "arm64"},
-		"no such way to boot": {Boot: "floppy"},
-		"a BIOS knows no CAs": {Boot: BIOS, HTTPSCA: []byte("x")},
-		"no NIC 1 to unplug":  {Unplugged: []int{1}},
+		"amd64 only":                {Boot: BIOS, Arch: "arm64"},
+		"no such way to boot":       {Boot: "floppy"},
+		"a BIOS knows no CAs":       {Boot: BIOS, HTTPSCA: []byte("x")},
+		"a BIOS has no Secure Boot": {Boot: BIOS, SecureBoot: &SecureBootOptions{}},
+		"no NIC 1 to unplug":        {Unplugged: []int{1}},
 	} {
 		_, err := NewVM(t.TempDir(), options)
 		assert.ErrorContains(t, err, want)

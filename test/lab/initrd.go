@@ -20,7 +20,7 @@ var initScript []byte
 
 // driverNames are the kernel modules that the OS wants, those they depend on
 // come with them.
-var driverNames = []string{"virtio_pci", "virtio_net", "button", "evdev"}
+var driverNames = []string{"virtio_pci", "virtio_net", "button", "evdev", "efivarfs"}
 
 // buildInitrd makes the OS's initrd of unpacked packages.
 func buildInitrd(tree *sysroot) ([]byte, error) {

@@ -46,6 +46,10 @@ func requirementsOf(options MachineOptions) []Requirement {
 		return []Requirement{LegacyBIOS}
 	case options.Arch == "arm64":
 		return []Requirement{ARM64}
+	case options.SecureBoot != nil && options.Boot == UEFIIPXE:
+		return []Requirement{SecureBoot, IPXEROM}
+	case options.SecureBoot != nil:
+		return []Requirement{SecureBoot}
 	case options.Boot == UEFIIPXE:
 		return []Requirement{QEMU, IPXEROM}
 	default:

@@ -49,7 +49,9 @@ func Initrd(t testing.TB, architecture string) []byte {
 	return osPart(t, architecture, "initrd")
 }
 
-func osPart(t testing.TB, architecture, name string) []byte {
+// OSFile returns the file of a part of the lab's operating system, for programs:
+// stub, linux or initrd. It must not be written.
+func OSFile(t testing.TB, architecture, name string) string {
 	t.Helper()
 	Require(t, Debian)
 	ctx, cancel := context.WithTimeout(t.Context(), buildTimeout)
@@ -58,7 +60,12 @@ func osPart(t testing.TB, architecture, name string) []byte {
 	if err != nil {
 		t.Fatalf("building the lab's OS: %v", err)
 	}
-	b, err := os.ReadFile(filepath.Join(directory, name))
+	return filepath.Join(directory, name)
+}
+
+func osPart(t testing.TB, architecture, name string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(OSFile(t, architecture, name))
 	if err != nil {
 		t.Fatalf("building the lab's OS: %v", err)
 	}
@@ -75,6 +82,8 @@ func osPart(t testing.TB, architecture, name string) []byte {
 // switches off. It says, each in a line on the serial port, whatever console= is:
 //
 //	UKI-BOOTED uuid=<SMBIOS UUID> cmdline=<the kernel's>
+//	SECURE-BOOT enabled             or SECURE-BOOT disabled, as the firmware says; also where
+//	                                it knows nothing of it
 //	DHCP-OK <address>               or DHCP-FAILED; not with ip=dhcp6 or ip=auto6
 //	IPV6-OK <address>               or IPV6-FAILED; only with those two or an IPv6 literal in
 //	                                a URL; the address is Network.SLAAC's, there is no DHCPv6
@@ -82,7 +91,7 @@ func osPart(t testing.TB, architecture, name string) []byte {
 //	IGNITION-FILES <path> …
 //	IGNITION-APPLIED <content>      of lab.file, by default /etc/boot-operator-lab;
 //	                                or IGNITION-FAILED <HTTP status>, or IGNITION-NONE
-//	                                without ignition.config.url=
+//	                                without ignition.config.url= or a user.ign in its initrd
 //	CLOUD-INIT-META instance-id=<id> <key>=<value> …
 //	CLOUD-INIT-NETWORK-CONFIG <lines, joined with spaces>
 //	CLOUD-INIT-USER-DATA <first line that is not #cloud-config>
@@ -120,12 +129,15 @@ func assembleOS(directory, cmdline string) ([]byte, error) {
 		}
 		parts[name] = b
 	}
-	return uki.Assemble(parts["stub"],
-		uki.Section{Name: ".osrel", Data: []byte("ID=boot-operator-lab\nNAME=\"boot-operator lab\"\nVERSION_ID=1\n")},
-		uki.Section{Name: ".cmdline", Data: []byte(cmdline)},
-		uki.Section{Name: ".initrd", Data: parts["initrd"]},
-		uki.Section{Name: ".linux", Data: parts["linux"]})
+	var image bytes.Buffer
+	err := uki.Build(&image, uki.Parts{
+		Stub: parts["stub"], Linux: input(parts["linux"]), Initrds: []uki.Input{input(parts["initrd"])}, CommandLine: cmdline,
+		OSRelease: "ID=boot-operator-lab\nNAME=\"boot-operator lab\"\nVERSION_ID=1\n",
+	})
+	return image.Bytes(), err
 }
+
+func input(b []byte) uki.Input { return uki.Input{R: bytes.NewReader(b), Size: int64(len(b))} }
 
 // osParts returns the directory with the files stub, linux, initrd and packages
 // (what they were made of), made when it is not in the cache.

@@ -38,7 +38,18 @@ seed() {
 }
 
 echo "UKI-BOOTED uuid=$(cat /sys/class/dmi/id/product_uuid) cmdline=$(cat /proc/cmdline)"
-for module in $(cat /lib/modules.load); do insmod "/lib/modules/$module" || echo "INSMOD-FAILED $module"; done
+for module in $(cat /lib/modules.load); do
+	[ "$module" = efivarfs.ko ] && [ ! -d /sys/firmware/efi ] && continue # a BIOS
+	insmod "/lib/modules/$module" || echo "INSMOD-FAILED $module"
+done
+
+# What the firmware says: 4 bytes of attributes, then 1 where it checks signatures.
+variables=/sys/firmware/efi/efivars
+[ -d $variables ] && mount -t efivarfs efivarfs $variables
+case $(tail -c 1 $variables/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c 2>/dev/null | od -An -tu1) in
+*1) echo "SECURE-BOOT enabled" ;;
+*) echo "SECURE-BOOT disabled" ;;
+esac
 
 url=$(param ignition.config.url)
 squashfs=$(param gl.url)
@@ -147,7 +158,7 @@ if [ -n "$squashfs" ]; then
 	fi
 fi
 
-if [ -z "$url" ]; then
+if [ -z "$url" ] && [ ! -f /usr/lib/ignition/user.ign ]; then
 	echo "IGNITION-NONE"
 elif stage fetch && stage files; then
 	echo "IGNITION-FILES $(cd /sysroot && find . -type f ! -path './etc/selinux/*' | sed 's/^\.//' | sort | tr '\n' ' ')"

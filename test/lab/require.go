@@ -29,6 +29,12 @@ var (
 	QEMU = Requirement{func() error { return qemu.Installed("amd64") }, platforms["amd64"].packages}
 	// ARM64 is an arm64 machine.
 	ARM64 = Requirement{func() error { return qemu.Installed("arm64") }, platforms["arm64"].packages}
+	// SecureBoot is an amd64 machine with Secure Boot.
+	SecureBoot = Requirement{func() error { return qemu.SecureBootInstalled("amd64") }, platforms["amd64"].packages}
+	// SnakeoilKey is the key pair that comes with the firmware.
+	SnakeoilKey = Requirement{checkSnakeoil, []string{"ovmf"}}
+	// OpenSSL is the program of that name.
+	OpenSSL = Requirement{func() error { return checkPrograms("openssl") }, []string{"openssl"}}
 	// LegacyBIOS is an amd64 machine with a BIOS, whose NICs' ROM is iPXE.
 	LegacyBIOS = Requirement{checkBIOS, []string{"qemu-system-x86", "seabios", "ipxe-qemu"}}
 	// IPXEROM is the iPXE in the ROM of a machine's NICs.

@@ -53,6 +53,14 @@ except sushy.exceptions.HTTPError as e:
 system.secure_boot.refresh(force=True)
 found["secure_boot_after"] = system.secure_boot.enabled
 
+databases = {d.database_id.value: d for d in system.secure_boot.databases.get_members()}
+found["database_resets"] = sorted(v.value for v in databases["db"].get_allowed_reset_keys_values())
+databases["db"].reset_keys(sushy.SECURE_BOOT_RESET_KEYS_DELETE_ALL)
+found["mode"] = system.secure_boot.mode.value
+system.secure_boot.reset_keys(sushy.SECURE_BOOT_RESET_KEYS_DELETE_PK)
+system.secure_boot.refresh(force=True)
+found["mode_after"] = system.secure_boot.mode.value
+
 drive = [v for m in system.managers for v in m.virtual_media.get_members() if v.identity == "Cd"][0]
 drive.insert_media("http://192.0.2.1/a.iso")
 drive.refresh(force=True)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 
 	metal3 "github.com/metal3-io/baremetal-operator/apis/metal3.io/v1alpha1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -14,6 +15,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/boot-operator/boot-operator/api/v1alpha1"
+	"github.com/boot-operator/boot-operator/internal/boot"
+	"github.com/boot-operator/boot-operator/internal/translate"
 )
 
 // hostKind is the kind of a child's owner.
@@ -21,6 +24,9 @@ var hostKind = metal3.GroupVersion.WithKind("BareMetalHost")
 
 // imageAnnotation, on a child, says what the host named when the child was made.
 const imageAnnotation = "boot.ironcore.dev/host-image"
+
+// argumentsAnnotation, on a child, says that its kernel arguments are the host's.
+const argumentsAnnotation = "boot.ironcore.dev/host-kernel-arguments"
 
 // errNameTaken: the name of a child is taken by an object of somebody else's.
 var errNameTaken = errors.New("the name is taken")
@@ -75,11 +81,13 @@ func (all children) record() *v1alpha1.NetworkBoot {
 	return all[0].ConfigStatus().Boot.NetworkBoot
 }
 
-// create makes a child.
+// create makes a child, whose spec is there, with annotations beside those that it has.
 func (v *visit) create(ctx context.Context, c child, annotations map[string]string) error {
 	c.SetNamespace(v.host.Namespace)
 	c.SetName(v.host.Name)
-	c.SetAnnotations(annotations)
+	for key, value := range annotations {
+		annotate(c, key, value)
+	}
 	isController := true
 	// No blockOwnerDeletion: that takes a right to the owner's finalizers.
 	c.SetOwnerReferences([]metav1.OwnerReference{{
@@ -112,6 +120,28 @@ func (v *visit) changeChild(ctx context.Context, c child, edit func(child)) (boo
 		return false, behind(fmt.Errorf("changing %s %s/%s: %w", c.Kind(), c.GetNamespace(), c.GetName(), err))
 	}
 	return true, nil
+}
+
+// translated makes a child what its host says. Kernel arguments that somebody gave the
+// child itself stay for as long as the host has none; those of the host go with its
+// annotation.
+func translated(c child, b translate.HostBoot, m translate.Machine, arch boot.Architecture) {
+	_, hosts := c.GetAnnotations()[argumentsAnnotation]
+	switch {
+	case b.KernelArguments != nil:
+		annotate(c, argumentsAnnotation, "")
+	case hosts:
+		b.KernelArguments = []string{}
+		all := maps.Clone(c.GetAnnotations())
+		delete(all, argumentsAnnotation)
+		c.SetAnnotations(all)
+	}
+	switch c := c.(type) {
+	case *v1alpha1.HTTPBootConfig:
+		translate.HTTPFromHost(b, m, arch, &c.Spec)
+	case *v1alpha1.IPXEBootConfig:
+		translate.IPXEFromHost(b, m, arch, &c.Spec)
+	}
 }
 
 // annotate sets an annotation of a child.

@@ -345,13 +345,18 @@ func (n *netboot) powerOn(ctx context.Context) error {
 	}
 	var reading redfish.PowerReading
 	ago, sent := n.since(n.sentOn, n.host.UID)
+	held := false
 	err := n.bmc(ctx, metal3.PowerManagementError, func(ctx context.Context, bmc redfish.BMC) (err error) {
-		if reading, err = bmc.Power(ctx); err != nil || reading.State != redfish.PowerOff || sent {
+		reading, err = bmc.Power(ctx)
+		held = !n.isReady() && reading.State == redfish.PowerOff && !sent
+		if err != nil || reading.State != redfish.PowerOff || sent || held {
 			return err
 		}
 		return n.pressOn(ctx, bmc)
 	})
 	switch {
+	case held && err == nil:
+		return n.to(ctx, v1alpha1.NetworkBootArm) // where it is told what is wrong
 	case errors.Is(err, redfish.ErrLost):
 		return n.wait(n.PollInterval, "waits for the BMC, whose answer to the power-on was lost")
 	case errors.Is(err, redfish.ErrBusy) && n.elapsed() < busyLimit:
@@ -384,6 +389,9 @@ func (n *netboot) restart(ctx context.Context) error {
 	}
 	_, sent := n.since(n.sentOn, n.host.UID)
 	done := sent || n.record.LastReset != "" && reading.LastReset != n.record.LastReset
+	if !done && !n.isReady() {
+		return n.to(ctx, v1alpha1.NetworkBootArm) // where it is told what is wrong
+	}
 	if !done && n.record.LastReset == "" {
 		if err := n.to(ctx, v1alpha1.NetworkBootAwaitFetch); err != nil {
 			return err
@@ -543,7 +551,7 @@ func (n *netboot) tactics() []redfish.Tactic {
 	if n.children.kind(v1alpha1.KindHTTPBootConfig) != nil && n.paths.HTTP {
 		all = append(all, redfish.TacticHTTP, redfish.TacticHTTPWithoutMode)
 	}
-	if n.paths.PXE && n.pxeNamesIt() {
+	if n.paths.PXE && n.pxeNamesIt() && n.unsignedIPXE(n.arch()) == nil {
 		all = append(all, redfish.TacticPXE)
 	}
 	if len(all) == 0 {

@@ -100,6 +100,10 @@ type Options struct {
 	// AllowPXE lets a host boot by PXE where its image has a kernel and HTTP boot
 	// is not to be had.
 	AllowPXE bool
+	// SignedIPXE says why the iPXE that machines of this architecture load by PXE does
+	// not start with Secure Boot on; nil: it does. Without it, nothing is known of
+	// iPXE, and a host with Secure Boot boots over HTTP or not at all.
+	SignedIPXE func(boot.Architecture) error
 	// ProvisionedWhen says what a host must have fetched to be provisioned, where
 	// its annotation does not. Default: image and user data.
 	ProvisionedWhen v1alpha1.ProvisionedWhen

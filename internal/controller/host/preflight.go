@@ -37,11 +37,15 @@ func (n *netboot) preflight(ctx context.Context) (bool, error) {
 // bootable says whether the BMC and the image have a way to boot in common.
 func (n *netboot) bootable() error {
 	http, pxe := n.children.kind(v1alpha1.KindHTTPBootConfig) != nil, n.children.kind(v1alpha1.KindIPXEBootConfig) != nil
-	if http && (n.paths.HTTP || n.paths.PXE && n.AllowPXE) || pxe && n.paths.PXE {
+	byIPXE := n.paths.PXE && (http && n.AllowPXE || pxe)
+	unsigned := n.unsignedIPXE(n.arch())
+	if http && n.paths.HTTP || byIPXE && unsigned == nil {
 		return nil
 	}
 	n.visit.paths.forget(n.host.UID) // its firmware may be updated meanwhile
 	switch {
+	case byIPXE:
+		return retried(v1alpha1.ReasonSecureBootUnsupported, fmt.Errorf("the only way to boot is by PXE and iPXE, and spec.bootMode is UEFISecureBoot: %w; use an image with a UKI and firmware with HTTP boot, or give machines an iPXE that is signed (docs/secure-boot.md); nothing was switched off", unsigned))
 	case !n.paths.HTTP && !n.paths.PXE:
 		return wrong(metal3.ProvisioningError, ReasonNoNetworkBoot, errors.New("the BMC offers no override for a boot from the network, neither UefiHttp nor Pxe: update its firmware; nothing was switched off"))
 	case http:
@@ -117,17 +121,30 @@ func (n *netboot) ready() (bool, error) {
 		if ago, told := n.since(n.toldPins, n.host.UID); told && ago < readyInterval && fieldsOf(n.children[0]).pinsURL != "" {
 			return false, n.wait(n.PollInterval, "waits until it is known that the BMC can name the machine")
 		}
-		return false, &failure{settled: true, kind: metal3.ProvisioningError, reason: ReasonIdentityNotObservable, after: readyInterval,
-			err: fmt.Errorf("nothing would name this machine as it boots, so it was not switched off: %s; or list its addresses in the annotation %s of the host", i.Message, v1alpha1.HostAddressesAnnotation)}
+		return false, retried(ReasonIdentityNotObservable, fmt.Errorf("nothing would name this machine as it boots, so it was not switched off: %s; or list its addresses in the annotation %s of the host", i.Message, v1alpha1.HostAddressesAnnotation))
 	}
 	switch {
 	case ready.Status == metav1.ConditionTrue:
 		return true, nil
-	case status.State == v1alpha1.StateError:
-		return false, &failure{settled: true, kind: metal3.ProvisioningError, reason: ready.Reason, after: readyInterval,
-			err: fmt.Errorf("%s %s: %s", c.Kind(), c.GetName(), ready.Message)}
+	case status.State == v1alpha1.StateError, ready.Reason == v1alpha1.ReasonVerificationFailed:
+		return false, retried(ready.Reason, fmt.Errorf("%s %s: %s", c.Kind(), c.GetName(), ready.Message))
 	}
 	return false, n.wait(readyInterval, "waits for %s %s: %s", c.Kind(), c.GetName(), clip(ready.Message))
+}
+
+// isReady says whether what is to be booted may be served: what is not signed as it has
+// to be is nothing to switch a machine on for.
+func (n *netboot) isReady() bool {
+	ready := conditionOf(n.child(), v1alpha1.ConditionReady)
+	return ready != nil && ready.Status == metav1.ConditionTrue && ready.ObservedGeneration == n.child().GetGeneration()
+}
+
+// arch is the architecture of what is booted.
+func (n *netboot) arch() boot.Architecture {
+	if a := n.children[0].Common().Architecture; a != "" {
+		return boot.Architecture(a)
+	}
+	return n.Architecture
 }
 
 // conditionOf finds a condition of a config.

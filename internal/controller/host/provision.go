@@ -210,7 +210,7 @@ func (v *visit) createChildren(ctx context.Context, all children, b translate.Ho
 	}
 	if paths.HTTP && all.kind(v1alpha1.KindHTTPBootConfig) == nil {
 		c := &v1alpha1.HTTPBootConfig{}
-		translate.HTTPFromHost(b, m, v.architecture(m), &c.Spec)
+		translated(c, b, m, v.architecture(m))
 		if err := v.create(ctx, c, annotations); err != nil {
 			return false, v.nameTaken(err)
 		}
@@ -218,7 +218,7 @@ func (v *visit) createChildren(ctx context.Context, all children, b translate.Ho
 	}
 	if paths.PXE && all.kind(v1alpha1.KindIPXEBootConfig) == nil {
 		c := &v1alpha1.IPXEBootConfig{}
-		translate.IPXEFromHost(b, m, v.architecture(m), &c.Spec)
+		translated(c, b, m, v.architecture(m))
 		if err := v.create(ctx, c, v.pausedUnless(!paths.HTTP || v.Mode == ModeTranslate, annotations)); err != nil {
 			return false, v.nameTaken(err)
 		}
@@ -238,11 +238,31 @@ func (v *visit) choosePaths(ctx context.Context, b translate.HostBoot, m transla
 	if err != nil {
 		return translate.Paths{}, failed(metal3.ProvisioningError, ReasonImageNotUsable, fmt.Errorf("resolving %s: %w", b.Image, err))
 	}
-	paths, err := translate.ChooseForHost(b, artifacts, v.AllowPXE)
-	if err != nil {
+	unsigned := v.unsignedIPXE(v.architecture(m))
+	paths, err := translate.ChooseForHost(b, artifacts, v.AllowPXE && unsigned == nil)
+	switch {
+	case err != nil:
 		return paths, wrong(metal3.ProvisioningError, ReasonImageNotUsable, err)
+	case !paths.HTTP && unsigned != nil:
+		return paths, retried(v1alpha1.ReasonSecureBootUnsupported, fmt.Errorf("the image has a kernel and an initrd, which iPXE boots, and spec.bootMode is UEFISecureBoot: %w; use an image with a UKI, or with a stub to compose one; nothing was switched off", unsigned))
 	}
 	return paths, nil
+}
+
+// unsignedIPXE says why this host's firmware would not start iPXE; nil: it would.
+func (v *visit) unsignedIPXE(arch boot.Architecture) error {
+	switch {
+	case v.host.Spec.BootMode != metal3.UEFISecureBoot:
+		return nil
+	case v.SignedIPXE == nil:
+		return errors.New("nothing says that the iPXE of this network is signed for Secure Boot")
+	}
+	return v.SignedIPXE(arch)
+}
+
+// retried is a failure that is mended around us, and looked at again soon.
+func retried(reason string, err error) error {
+	return &failure{settled: true, kind: metal3.ProvisioningError, reason: reason, after: readyInterval, err: err}
 }
 
 func (v *visit) pausedUnless(active bool, annotations map[string]string) map[string]string {
@@ -277,14 +297,7 @@ func (v *visit) updateChildren(ctx context.Context, all children, b translate.Ho
 	}
 	written := false
 	for _, c := range all {
-		changed, err := v.changeChild(ctx, c, func(c child) {
-			switch c := c.(type) {
-			case *v1alpha1.HTTPBootConfig:
-				translate.HTTPFromHost(b, m, v.architecture(m), &c.Spec)
-			case *v1alpha1.IPXEBootConfig:
-				translate.IPXEFromHost(b, m, v.architecture(m), &c.Spec)
-			}
-		})
+		changed, err := v.changeChild(ctx, c, func(c child) { translated(c, b, m, v.architecture(m)) })
 		if err != nil {
 			return written, err
 		}

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"sync"
@@ -35,6 +36,8 @@ type site struct {
 	// not only waiting.
 	unready map[string]string
 	error   map[string]bool
+	// reason is why it is not ready, in one word; empty: Pulling.
+	reason map[string]string
 	// unidentified: nothing names a machine but a URL in its BMC.
 	unidentified bool
 	// proof is what a URL in a BMC proves.
@@ -50,7 +53,7 @@ type site struct {
 
 func newSite(t *testing.T, c client.WithWatch, ns string) *site {
 	s := &site{
-		t: t, client: c, ns: ns, proof: boot.Proxy, unready: map[string]string{}, error: map[string]bool{}, dies: map[string]int{},
+		t: t, client: c, ns: ns, proof: boot.Proxy, unready: map[string]string{}, error: map[string]bool{}, reason: map[string]string{}, dies: map[string]int{},
 		attempts: map[types.UID]int64{}, served: map[string]int{}, secrets: map[string]int{},
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -128,6 +131,7 @@ func (s *site) read(ctx context.Context, kind, name string) child {
 func (s *site) judge(ctx context.Context, c child) error {
 	s.mu.Lock()
 	why, wrong, unidentified := s.unready[c.GetName()], s.error[c.GetName()], s.unidentified
+	notReady := cmp.Or(s.reason[c.GetName()], "Pulling")
 	s.mu.Unlock()
 	status := v1alpha1.ConfigStatus{State: v1alpha1.StateReady, ObservedGeneration: c.GetGeneration()}
 	set := func(name string, ok bool, reason, message string) {
@@ -158,7 +162,7 @@ func (s *site) judge(ctx context.Context, c child) error {
 		set(v1alpha1.ConditionReady, false, reason, message)
 		status.State = v1alpha1.StateError
 	case why != "":
-		set(v1alpha1.ConditionReady, false, "Pulling", why)
+		set(v1alpha1.ConditionReady, false, notReady, why)
 		if wrong {
 			status.State = v1alpha1.StateError
 		}
