@@ -175,13 +175,15 @@ func TestWhatShouldNotBeInDBIsRefusedBeforeAnybodyIsAsked(t *testing.T) {
 	key, err := os.ReadFile(ours.key)
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(both, append(certificate, key...), 0o600))
+	program := filepath.Join(t.TempDir(), "program")
+	require.NoError(t, os.WriteFile(program, append([]byte("\x7fELF"), make([]byte, 1<<16)...), 0o600))
 	for name, c := range map[string]struct{ path, says string }{
 		"a key":           {ours.key, "holds a private key"},
 		"a key in DER":    {ours.derKey, "holds a private key"},
 		"both":            {both, "holds a private key"},
 		"text":            {text, "is no certificate"},
 		"nothing":         {os.DevNull, "is empty"},
-		"a program":       {os.Args[0], "is no certificate"},
+		"a program":       {program, "is no certificate"},
 		"no file":         {"/nowhere", "no such file"},
 		"over":            {newSigning(t, rsaKey(t), pkix.Name{CommonName: "old"}, -48*time.Hour, -24*time.Hour).pem, "has expired on"},
 		"not yet":         {newSigning(t, rsaKey(t), pkix.Name{CommonName: "new"}, 24*time.Hour, 48*time.Hour).pem, "is valid from"},
