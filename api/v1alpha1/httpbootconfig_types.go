@@ -116,6 +116,8 @@ type HTTPBootConfigSpec struct {
 // +kubebuilder:printcolumn:name="Ignition",type=string,JSONPath=`.status.conditions[?(@.type=="IgnitionDataFetched")].status`
 // +kubebuilder:printcolumn:name="Client",type=string,JSONPath=`.status.boot.lastClientAddress`
 // +kubebuilder:printcolumn:name="UUID",type=string,JSONPath=`.spec.systemUUID`,priority=1
+// +kubebuilder:printcolumn:name="Composed",type=string,JSONPath=`.status.composed.digest`,priority=1
+// +kubebuilder:printcolumn:name="Signer",type=string,JSONPath=`.status.verification.uki.signer`,priority=1
 // +kubebuilder:printcolumn:name="Message",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].message`,priority=1
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 type HTTPBootConfig struct {
