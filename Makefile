@@ -100,10 +100,12 @@ fuzz-smoke: # Each fuzz target for FUZZTIME.
 		/^Fuzz/ {names[++n] = $$1} \
 		$$1 == "ok" {for (i = 1; i <= n; i++) print names[i] ":" $$2; n = 0}'); \
 	test -n "$$targets" || { echo 'fuzz-smoke: found no fuzz target'; exit 1; }; \
+	out=$$(mktemp); trap 'rm -f "$$out"' EXIT; \
 	for target in $$targets; do \
 		echo "fuzz $${target%%:*}"; \
-		go test -run '^$$' -fuzz "^$${target%%:*}\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1x "$${target#*:}"; \
-	done
+		go test -run '^$$' -fuzz "^$${target%%:*}\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1x "$${target#*:}" 2>&1 | tee "$$out" || \
+			{ grep -q 'context deadline exceeded' "$$out" && ! grep -q 'Failing input' "$$out"; }; \
+	done # Go at times takes the end of its time for a failure: without an input that fails, nothing has
 
 .PHONY: e2e
 e2e: controlplane ## Boot QEMU machines; needs Linux, root and the packages that .ci/run installs.
