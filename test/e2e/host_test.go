@@ -216,7 +216,7 @@ func TestABareMetalHostIsInstalledInOneBootAndHandedBack(t *testing.T) {
 	require.True(t, meta.IsStatusConditionTrue(h.Status.Conditions, metal3.ProvisionedCondition))
 
 	// The lab's OS switches off; the host is to be on, and runs from its disk.
-	require.Eventually(t, func() bool { return b.switched() == 2 }, hostTime, 50*time.Millisecond)
+	require.Eventually(t, func() bool { return b.switched() == 2 && b.machine.IsOn() }, hostTime, 50*time.Millisecond)
 	b.machine.Expect("FROM-ITS-DISK", bootTime)
 	s.tellsNoToken(op)
 
@@ -336,7 +336,7 @@ func TestABareMetalHostThatNothingNamesIsNotSwitchedOff(t *testing.T) {
 	op.kill()
 
 	s.drive(registry, "--netboot-interface=br0")
-	require.Eventually(t, func() bool { return b.switched() == 2 }, hostTime, 50*time.Millisecond)
+	require.Eventually(t, func() bool { return b.switched() == 2 && b.machine.IsOn() }, hostTime, 50*time.Millisecond)
 	b.machine.ExpectLine(`^IGNITION-APPLIED by-proxydhcp`, hostTime)
 	s.becomes("m", metal3.StateProvisioned)
 	require.Equal(t, "Proxy", s.configOf("m").Status.Boot.Proof)
