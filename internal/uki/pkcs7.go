@@ -66,7 +66,6 @@ type signedData struct {
 	imageDigest  []byte // that of SpcIndirectDataContent
 	content      []byte // what the messageDigest attribute is the digest of
 	certificates []*x509.Certificate
-	unreadable   int // certificates that are not what RFC 5280 wants
 	issuer       []byte
 	serial       *big.Int
 	attributes   []byte // as they were signed: SET OF
@@ -228,7 +227,8 @@ func (d *signedData) parseContent(p *parser, s *cryptobyte.String) {
 }
 
 // parseCertificates reads the certificates that came with a signature. One that
-// cannot be read is no obstacle: nobody says that it is needed.
+// cannot be read spoils it even where nobody needs it: firmware, which uses OpenSSL,
+// reads all of them or none.
 func (d *signedData) parseCertificates(p *parser, s cryptobyte.String) {
 	for n := 0; p.err == nil && !s.Empty(); n++ {
 		if n == maxCertificates {
@@ -243,8 +243,8 @@ func (d *signedData) parseCertificates(p *parser, s cryptobyte.String) {
 		}
 		certificate, err := x509.ParseCertificate(raw)
 		if err != nil {
-			d.unreadable++
-			continue
+			p.fail("its certificate %d cannot be read: %v", n+1, err)
+			return
 		}
 		d.certificates = append(d.certificates, certificate)
 	}

@@ -248,8 +248,7 @@ func (d *signedData) inspect(image []byte) Signature {
 // error, the certificate is the one that claims to have.
 func (d *signedData) signer() (*x509.Certificate, error) {
 	var claimant *x509.Certificate
-	err := fmt.Errorf("the signer's certificate, serial number %x, is not among the %d that came with it (%d could not be read)",
-		d.serial, len(d.certificates)+d.unreadable, d.unreadable)
+	err := fmt.Errorf("the signer's certificate, serial number %x, is not among the %d that came with it", d.serial, len(d.certificates))
 	for _, c := range d.certificates {
 		if !bytes.Equal(c.RawIssuer, d.issuer) || c.SerialNumber.Cmp(d.serial) != 0 {
 			continue

@@ -186,7 +186,7 @@ func TestEveryPartOfASignatureCounts(t *testing.T) {
 		{"a serial number without end", func(f *forgery) { f.longSerial = true }, refused, "no serial number"},
 		{"an object identifier without end", adding(slices.Repeat(asn1.ObjectIdentifier{1}, 33), octets(1)), differ(false, true, true, ourBounds), "no type of a signed attribute"},
 		{"another serial number", func(f *forgery) { f.serial = 1 }, refused, "not among the 1"},
-		{"a certificate that cannot be read", func(f *forgery) { f.certificates, f.certificatesDER = nil, []byte{0x30, 0} }, refused, "1 could not be read"},
+		{"a certificate that cannot be read", func(f *forgery) { f.certificates, f.certificatesDER = nil, []byte{0x30, 0} }, refused, "its certificate 1 cannot be read"},
 		{"many certificates", func(f *forgery) { f.certificates = slices.Repeat([]*identity{id}, 33) }, differ(false, true, true, ourBounds), "more than 32"},
 		{"no signer", func(f *forgery) { f.signers = 0 }, refused, "no signer"},
 		{"two signers", func(f *forgery) { f.signers = 2 }, differ(false, true, false, oneSigner), "set of signers, which has to have one"},
