@@ -209,7 +209,7 @@ func (f *fetches) isDue(e *fetch) bool {
 // holds says that a target is what it will always be, and in the store. What is
 // signed may be revoked: that is looked at again.
 func (f *fetches) holds(t target, e *fetch) bool {
-	return t.demand == (demand{}) && e.result != nil && e.err == nil && t.fixed() && f.has(e.result.artifacts)
+	return t.demand == (demand{}) && e.result != nil && e.result.verified == nil && e.err == nil && t.fixed() && f.has(e.result.artifacts)
 }
 
 // fixed says that the target is never something else later on: it names a

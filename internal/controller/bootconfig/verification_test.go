@@ -37,6 +37,8 @@ type fakeVerifier struct {
 	// refuses is the source of what the operator's policy refuses, unsigned that of
 	// what it wants signed.
 	refuses, unsigned string
+	// policed has the operator's policy ask for a signature of every image.
+	policed bool
 }
 
 func (v *fakeVerifier) Image(_ context.Context, image artifact.Image, d Demands, _ artifact.Credentials) (*v1alpha1.ImageAttestation, error) {
@@ -45,6 +47,9 @@ func (v *fakeVerifier) Image(_ context.Context, image artifact.Image, d Demands,
 	v.images, v.asked = append(v.images, image.Source), append(v.asked, d)
 	if v.refuses == image.Source {
 		return nil, fmt.Errorf("%w: it comes from no registry", ErrUnverified)
+	}
+	if v.policed && v.fails == nil {
+		return &v1alpha1.ImageAttestation{Subject: string(ukiDigest), Signed: v1alpha1.SignedManifest, Format: "SigstoreBundle", Signer: v.key, Attestation: string(newDigest)}, nil
 	}
 	if d.Image == nil || v.fails != nil {
 		return nil, v.fails
@@ -242,6 +247,18 @@ func TestTheOperatorsPolicyIsNotEvadedByAURL(t *testing.T) {
 	other := f.machine("other", func(c *v1alpha1.HTTPBootConfig) { c.Spec.Image, c.Spec.UKIURL = "", url+"2" })
 	f.store.set(func() { f.store.urls[url+"2"] = newDigest })
 	f.ready(other)
+}
+
+func TestWhatOnlyTheOperatorsPolicyAsksForIsLookedAtAgain(t *testing.T) {
+	f := newFixture(t)
+	v := &fakeVerifier{key: "ours", policed: true}
+	f.run(withVerifier(v), func(o *Options) { o.ResolveInterval = 100 * time.Millisecond })
+	pinned := "registry.example.com/os/image@" + string(ukiDigest)
+	f.store.publish(pinned, ukiDigest)
+	c := f.machine("m", func(c *v1alpha1.HTTPBootConfig) { c.Spec.Image = pinned })
+	f.ready(c)
+	v.set(func() { v.fails = fmt.Errorf("%w: its signature is gone", ErrUnverified) })
+	f.shows(c, v1alpha1.ConditionArtifactsReady, isFalse, v1alpha1.ReasonVerificationFailed)
 }
 
 func TestIPXEThatIsNotSignedIsNotForSecureBoot(t *testing.T) {
