@@ -95,6 +95,13 @@ type BootStage struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=71
 	Digest string `json:"digest,omitempty"`
+	// sent is how many bytes of it were sent when this was written; while a delivery
+	// goes on, that is every few seconds.
+	// +optional
+	Sent int64 `json:"sent,omitempty"`
+	// size of what is delivered, in bytes.
+	// +optional
+	Size int64 `json:"size,omitempty"`
 }
 
 // BootServed is the commit of the one delivery that a bootPolicy of Once
@@ -175,6 +182,14 @@ const (
 	NetworkBootFailed NetworkBootStep = "Failed"
 )
 
+// NetworkBootTime says when a step of a boot through the machine's BMC began.
+type NetworkBootTime struct {
+	// step that began: PowerOff, Arm, PowerOn, AwaitFetch, Delivered or Failed.
+	Step NetworkBootStep `json:"step"`
+	// time at which it began last.
+	Time metav1.MicroTime `json:"time"`
+}
+
 // NetworkBoot is one boot from the network that was asked for through the
 // machine's BMC. It is written before each side effect, so that after a crash
 // nothing is done twice.
@@ -187,6 +202,12 @@ type NetworkBoot struct {
 	Step NetworkBootStep `json:"step"`
 	// since is when that step began.
 	Since metav1.MicroTime `json:"since"`
+	// steps holds when each step of the present try began, by name.
+	// +optional
+	// +listType=map
+	// +listMapKey=step
+	// +kubebuilder:validation:MaxItems=8
+	Steps []NetworkBootTime `json:"steps,omitempty"`
 	// attempt is the boot attempt that this is for.
 	// +optional
 	Attempt int64 `json:"attempt,omitempty"`
@@ -226,6 +247,11 @@ type BootStatus struct {
 	// change of spec, the annotation boot.ironcore.dev/request-boot and, with
 	// bootPolicy Always, a boot of the identified machine open the next one.
 	Attempt int64 `json:"attempt,omitempty"`
+	// id names this boot in the operator's logs and traces: 32 hexadecimal digits, which
+	// is also the ID of its trace (W3C Trace Context).
+	// +optional
+	// +kubebuilder:validation:MaxLength=32
+	ID string `json:"id,omitempty"`
 	// openedTime is when the attempt was opened. It closes 2 minutes after its
 	// secret was delivered for the first time, or after 30 minutes.
 	OpenedTime *metav1.MicroTime `json:"openedTime,omitempty"`
@@ -241,6 +267,12 @@ type BootStatus struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=256
 	Request string `json:"request,omitempty"`
+	// aborted is the attempt that was aborted last, by the annotation
+	// boot.ironcore.dev/abort-boot. Nothing is delivered in it any more, and no boot
+	// opens another: a change of spec or the annotation boot.ironcore.dev/request-boot
+	// does.
+	// +optional
+	Aborted int64 `json:"aborted,omitempty"`
 	// lastClientAddress is the IP address from which the machine booted or
 	// fetched something last.
 	// +optional
@@ -337,6 +369,11 @@ const PausedAnnotation = "boot.ironcore.dev/paused"
 
 // RequestBootAnnotation opens a new boot attempt whenever its value changes.
 const RequestBootAnnotation = "boot.ironcore.dev/request-boot"
+
+// AbortBootAnnotation aborts the boot attempt whose number is its value: nothing is
+// delivered in it any more, its tokens are void, nothing is armed again, and no boot
+// opens another. A number that is not that of the present attempt does nothing.
+const AbortBootAnnotation = "boot.ironcore.dev/abort-boot"
 
 // The keys of Secrets that a config names.
 const (

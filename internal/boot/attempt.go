@@ -43,6 +43,9 @@ type Attempt struct {
 	Armed bool
 	// Port is where a trusted DHCP relay sees the machine; zero until it did.
 	Port RelayPort
+	// Aborted says that somebody ended the attempt: nothing is delivered in it any
+	// more, and no boot opens another.
+	Aborted bool
 	// Ambiguous says that requests for several machines came from this
 	// machine's address in this attempt: the address proves nothing any more.
 	Ambiguous bool
@@ -50,7 +53,7 @@ type Attempt struct {
 
 // Open says whether secrets may be served at this time.
 func (a Attempt) Open(now time.Time) bool {
-	if a.Number == 0 || now.After(a.OpenedAt.Add(AttemptLifetime)) {
+	if a.Number == 0 || a.Aborted || now.After(a.OpenedAt.Add(AttemptLifetime)) {
 		return false
 	}
 	return a.SecretServedAt.IsZero() || now.Before(a.SecretServedAt.Add(SecretGrace))
@@ -109,6 +112,10 @@ const (
 	StageForeignOffer Stage = "ForeignBootOffer"
 	// StageNoProgram: the network boot program for this client is missing.
 	StageNoProgram Stage = "NoBootProgram"
+	// StageTranslated: a request that names the machine came from a node of our own
+	// cluster, as it does where the machine's address is translated on its way. It
+	// proves nothing, and takes nothing away either: anyone there can send it.
+	StageTranslated Stage = "ClientAddressTranslated"
 	// StagePortChanged: a relay saw the machine at another port than before, and
 	// nothing was offered there.
 	StagePortChanged Stage = "RelayPortChanged"
@@ -126,8 +133,13 @@ type Observation struct {
 	Proof    Proof
 	Digest   Digest
 	Time     time.Time
+	// Sent is how many bytes of the blob were sent so far, and Size how many it has,
+	// where it is told: at the end of a delivery, and every few seconds while it goes
+	// on. Then Complete is false.
+	Sent, Size int64
 	// MAC, Firmware and Port are told of offers: the client's MAC address, what
-	// it is ("x86-64 UEFI HTTP", …), and where a relay saw it.
+	// it is ("x86-64 UEFI HTTP", …), and where a relay saw it. MAC is told of scripts
+	// too, where the client named one of the machine's.
 	MAC      MAC
 	Firmware string
 	Port     RelayPort

@@ -24,6 +24,7 @@ func Attempt(cfg v1alpha1.Config) boot.Attempt {
 	a := boot.Attempt{
 		Number:     b.Attempt,
 		SecretAddr: address(b.SecretAddress),
+		Aborted:    b.Aborted == b.Attempt,
 		Spent:      b.Served != nil && b.Served.Attempt == b.Attempt,
 		Port:       port(b),
 		Ambiguous:  meta.IsStatusConditionTrue(status.Conditions, v1alpha1.ConditionClientAddressAmbiguous),
