@@ -227,6 +227,14 @@ func (s *Store) Has(d boot.Digest) bool {
 	return s.blobs[d] != nil
 }
 
+// Openable says whether the blob is here or arriving, so that Open would find it.
+func (s *Store) Openable(d boot.Digest) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f := s.flights[d]
+	return s.blobs[d] != nil || f != nil && !f.abandoned
+}
+
 // Keep names the function that tells which blobs must stay, however full the
 // store is. It is called without any lock held, whenever room is needed.
 func (s *Store) Keep(keep func() map[boot.Digest]struct{}) {
@@ -252,9 +260,11 @@ func (s *Store) Open(ctx context.Context, d boot.Digest) (boot.Blob, error) {
 	case f != nil && !f.abandoned:
 		s.open[d]++
 		s.mu.Unlock()
+		s.metrics.opened("arriving")
 		return &blob{ctx: ctx, store: s, digest: d, size: f.size, arrival: f.arrival}, nil
 	}
 	s.mu.Unlock()
+	s.metrics.opened("miss")
 	return nil, fmt.Errorf("opening %s: %w: it is not in the store", d, boot.ErrNotReady)
 }
 
@@ -275,9 +285,11 @@ func (s *Store) openEntry(ctx context.Context, d boot.Digest, e *entry) (boot.Bl
 			return nil, fmt.Errorf("opening %s: %w: %w", d, boot.ErrUnavailable, err)
 		}
 		s.drop(d, e, err)
+		s.metrics.opened("miss")
 		return nil, fmt.Errorf("opening %s: %w: %w", d, boot.ErrNotReady, err)
 	}
 	s.touch(d, e)
+	s.metrics.opened("hit")
 	return &blob{ctx: ctx, store: s, digest: d, size: e.size, file: f, whole: true}, nil
 }
 

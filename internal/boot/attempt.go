@@ -137,6 +137,9 @@ type Observation struct {
 	// where it is told: at the end of a delivery, and every few seconds while it goes
 	// on. Then Complete is false.
 	Sent, Size int64
+	// UnderWay says that the delivery goes on. One that is neither complete nor under
+	// way was cut.
+	UnderWay bool
 	// MAC, Firmware and Port are told of offers: the client's MAC address, what
 	// it is ("x86-64 UEFI HTTP", …), and where a relay saw it. MAC is told of scripts
 	// too, where the client named one of the machine's.

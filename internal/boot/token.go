@@ -30,6 +30,15 @@ const (
 // with it: nobody learns why.
 var ErrToken = errors.New("invalid token")
 
+// What is told of a token that is not valid to who checks it, who may have to read
+// the keys again; no client learns it. Both wrap ErrToken.
+var (
+	// ErrUnknownKey: the keyring has no key of the token's key ID.
+	ErrUnknownKey = fmt.Errorf("%w: signed with a key that is not known here", ErrToken)
+	// ErrSeal: the key of that ID did not sign it, not for this address at least.
+	ErrSeal = fmt.Errorf("%w: not signed with the key that is known here", ErrToken)
+)
+
 // Token is a machine's proof of identity that the operator handed out itself.
 // It is bound to one attempt of one object: a new attempt revokes it.
 type Token struct {
@@ -102,6 +111,9 @@ func (k *Keyring) active() []TokenKey {
 	return nil
 }
 
+// Len returns how many keys are in force: 0, 1 or 2.
+func (k *Keyring) Len() int { return len(k.active()) }
+
 // Active returns the ID of the key that signs; false when the keyring has no
 // keys.
 func (k *Keyring) Active() (keyID byte, ok bool) {
@@ -159,22 +171,22 @@ func mint(key TokenKey, t Token) (string, error) {
 }
 
 // Verify reads a token for one audience that came from addr. It returns ErrToken
-// when it was not signed by one of the keys, is for something else or for another
-// address, or has expired; whether its attempt is still the current one is for
+// when it was not signed by one of the keys (ErrUnknownKey, ErrSeal), is for
+// something else or for another address, or has expired; whether its attempt is still the current one is for
 // the caller to see.
 func (k *Keyring) Verify(s string, want Audience, addr netip.Addr, now time.Time) (Token, error) {
 	if len(s) != base64.RawURLEncoding.EncodedLen(tokenSize) {
 		return Token{}, ErrToken
 	}
 	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
-	if err != nil || len(b) != tokenSize { // decoding skips line ends
+	if err != nil || len(b) != tokenSize || b[0] != tokenVersion { // decoding skips line ends
 		return Token{}, ErrToken
 	}
 	if Proof(b[3]) != Address {
 		addr = netip.Addr{}
 	}
-	if !k.sealed(b, addr) {
-		return Token{}, ErrToken
+	if err := k.check(b, addr); err != nil {
+		return Token{}, err
 	}
 	t := Token{
 		Object:   formatUUID([16]byte(b[4:20])),
@@ -184,19 +196,24 @@ func (k *Keyring) Verify(s string, want Audience, addr netip.Addr, now time.Time
 		Expires:  time.Unix(int64(binary.BigEndian.Uint32(b[24:])), 0),
 		Addr:     addr,
 	}
-	if b[0] != tokenVersion || t.Audience != want || !now.Before(t.Expires) {
+	if t.Audience != want || !now.Before(t.Expires) {
 		return Token{}, ErrToken
 	}
 	return t, nil
 }
 
-func (k *Keyring) sealed(b []byte, addr netip.Addr) bool {
+// check makes sure that one of the keys signed a token.
+func (k *Keyring) check(b []byte, addr netip.Addr) error {
 	for _, key := range k.active() {
-		if key.ID == b[1] {
-			return hmac.Equal(seal(key.Secret, b[:tokenBody], addr), b[tokenBody:])
+		if key.ID != b[1] {
+			continue
 		}
+		if !hmac.Equal(seal(key.Secret, b[:tokenBody], addr), b[tokenBody:]) {
+			return ErrSeal
+		}
+		return nil
 	}
-	return false
+	return ErrUnknownKey
 }
 
 func seal(key, body []byte, addr netip.Addr) []byte {

@@ -3,6 +3,7 @@ package boot
 import (
 	"bytes"
 	"encoding/base64"
+	"errors"
 	"net/netip"
 	"strings"
 	"testing"
@@ -155,4 +156,38 @@ func TestEveryReplicaMintsTheSameWithAKeyItNames(t *testing.T) {
 	require.ErrorIs(t, err, ErrNotReady)
 	_, err = old.MintWith(1, Token{Object: "no UUID", Attempt: 1})
 	require.ErrorIs(t, err, ErrInvalid)
+}
+
+// Who checks a token learns whether reading the keys again may help.
+func TestAKeyringSaysWhetherItLacksTheKey(t *testing.T) {
+	one, err := NewKeyring(testKey(1))
+	require.NoError(t, err)
+	require.Equal(t, 1, one.Len())
+	require.Zero(t, (&Keyring{}).Len())
+	two, err := NewKeyring(testKey(2))
+	require.NoError(t, err)
+	other, err := NewKeyring(TokenKey{ID: 1, Secret: bytes.Repeat([]byte{9}, 32)})
+	require.NoError(t, err)
+	for _, tt := range []struct {
+		by      *Keyring
+		want    Audience
+		unknown bool
+		seal    bool
+	}{
+		{by: one, want: AudienceBoot},
+		{by: one, want: AudienceSecret},
+		{by: two, want: AudienceBoot, unknown: true},
+		{by: other, want: AudienceBoot, seal: true},
+	} {
+		s, err := tt.by.Mint(testToken())
+		require.NoError(t, err)
+		_, err = one.Verify(s, tt.want, netip.Addr{}, tokenNow)
+		require.Equal(t, tt.unknown, errors.Is(err, ErrUnknownKey))
+		require.Equal(t, tt.seal, errors.Is(err, ErrSeal))
+		if tt.by != one || tt.want != AudienceBoot {
+			require.ErrorIs(t, err, ErrToken)
+		}
+	}
+	_, err = one.Verify("junk", AudienceBoot, netip.Addr{}, tokenNow)
+	require.NotErrorIs(t, err, ErrUnknownKey, "what is no token has no key")
 }

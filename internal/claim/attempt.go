@@ -4,6 +4,7 @@ import (
 	"net/netip"
 
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/boot-operator/boot-operator/api/v1alpha1"
 	"github.com/boot-operator/boot-operator/internal/boot"
@@ -27,7 +28,7 @@ func Attempt(cfg v1alpha1.Config) boot.Attempt {
 		Aborted:    b.Aborted == b.Attempt,
 		Spent:      b.Served != nil && b.Served.Attempt == b.Attempt,
 		Port:       port(b),
-		Ambiguous:  meta.IsStatusConditionTrue(status.Conditions, v1alpha1.ConditionClientAddressAmbiguous),
+		Ambiguous:  ambiguous(status.Conditions),
 	}
 	if b.OpenedTime != nil {
 		a.OpenedAt = b.OpenedTime.Time
@@ -39,6 +40,14 @@ func Attempt(cfg v1alpha1.Config) boot.Attempt {
 	}
 	a.Armed = armed(b, a)
 	return a
+}
+
+// ambiguous says whether several machines were seen at this machine's address. That
+// its address was translated on the way takes nothing away: anyone on a node of the
+// cluster could have it said.
+func ambiguous(conditions []metav1.Condition) bool {
+	c := meta.FindStatusCondition(conditions, v1alpha1.ConditionClientAddressAmbiguous)
+	return c != nil && c.Status == metav1.ConditionTrue && c.Reason != v1alpha1.ReasonAddressTranslated
 }
 
 // add takes in a stage of the present attempt.

@@ -95,7 +95,7 @@ func TestAComposedUKIGoesToItsMachineAlone(t *testing.T) {
 	require.Equal(t, `"`+string(w.plan.Composed.Digest)+`"`, a.Header.Get("Etag"))
 	o := w.attempts.observed(boot.StageUKI)
 	require.Equal(t, boot.Observation{Object: w.plan.Object, Attempt: 1, Stage: boot.StageUKI, Complete: true, Addr: addrA,
-		Proof: boot.Address, Digest: w.plan.Composed.Digest, Time: w.clock.now()}, o[len(o)-1])
+		Proof: boot.Address, Digest: w.plan.Composed.Digest, Time: w.clock.now(), Sent: int64(len(w.data)), Size: int64(len(w.data))}, o[len(o)-1])
 
 	require.Equal(t, 404, ask(t, addrC, http.MethodGet, base+"/httpboot").StatusCode, "a stranger")
 	digest := w.plan.Composed.Digest

@@ -19,6 +19,10 @@ const (
 	resumeGrace = time.Minute
 	// commitRetry is the pause between commits that did not reach the API server.
 	commitRetry = 250 * time.Millisecond
+	// progressEvery is how often a delivery that goes on is reported, abortEvery how
+	// often it is looked whether somebody ended it.
+	progressEvery = 5 * time.Second
+	abortEvery    = time.Second
 )
 
 // delivery is the boot bytes of one attempt going to one address: in one
@@ -52,6 +56,9 @@ type delivery struct {
 
 // deliver serves the boot bytes of a machine that is proven.
 func (s *Server) deliver(x *exchange, id identity, p *boot.Plan, t target) error {
+	if err := s.ended(p); err != nil {
+		return err
+	}
 	if t.foreign() {
 		return errForeign
 	}
@@ -87,6 +94,11 @@ type gate struct {
 	attempt boot.Attempt
 	commit  chan error
 	cancel  context.CancelFunc
+	// mac is the machine's network interface, where the client named it.
+	mac boot.MAC
+	// told is when the delivery's progress was reported last, looked when it was seen
+	// last that nobody had aborted it.
+	told, looked time.Time
 	// resumed says that the response begins after the blob's first byte, ends
 	// that it is the one that may send the held back end.
 	resumed, ends bool
@@ -174,18 +186,48 @@ func (g *gate) begin() error {
 // where its bytes take time: the machine may ask another replica for its secret
 // before the last one left.
 func (g *gate) begun(d *delivery, a boot.Attempt) {
-	g.d, g.attempt = d, a
+	now := g.s.now()
+	g.d, g.attempt, g.told, g.looked = d, a, now, now
 	g.s.bind(g.x, g.id, g.plan)
 	if !g.whole && d.announce() {
-		g.observe(false, g.s.now())
+		g.observe(false, true, now)
 	}
 }
 
-func (g *gate) observe(complete bool, now time.Time) {
+func (g *gate) observe(complete, underWay bool, now time.Time) {
 	g.s.attempts.Observe(boot.Observation{
-		Object: g.plan.Object, Attempt: g.d.attempt.Number, Stage: g.stage, Complete: complete,
+		Object: g.plan.Object, Attempt: g.d.attempt.Number, Stage: g.stage, Complete: complete, UnderWay: underWay,
 		Addr: g.x.peer.addr, Proof: g.id.proof, Digest: g.artifact.Digest, Time: now,
+		Sent: g.d.sentBytes(), Size: g.artifact.Size, MAC: g.mac,
 	})
+}
+
+// progress reports now and then how much of a response was sent. It returns errEnded
+// when somebody has aborted the attempt meanwhile.
+func (g *gate) progress(start, sent int64) error {
+	now := g.s.now()
+	if now.Sub(g.looked) >= abortEvery {
+		g.looked = now
+		if g.aborted() {
+			return errEnded
+		}
+	}
+	if now.Sub(g.told) >= progressEvery {
+		g.told = now
+		g.d.add(start, start+sent, now)
+		g.observe(false, true, now)
+	}
+	return nil
+}
+
+// aborted says whether the attempt that bytes are flowing in was aborted.
+func (g *gate) aborted() bool {
+	p, err := g.s.source.ByObject(g.plan.Object.UID)
+	if err != nil {
+		return false // what has begun goes on
+	}
+	a := g.s.attempts.Current(p)
+	return a.Aborted && g.d.belongsTo(a)
 }
 
 // hold returns how many of the next n bytes from pos on may be sent. It waits
@@ -241,8 +283,10 @@ func (g *gate) wait() error {
 	}
 }
 
-// close reports what was sent, if anything began.
-func (g *gate) close(start, sent int64, began bool) {
+// close reports what was sent of a response that has length bytes from start on, if
+// anything began. Where a blob is fetched in several ranges the delivery goes on
+// after each of them.
+func (g *gate) close(start, sent, length int64, began bool) {
 	if g.cancel != nil {
 		g.cancel()
 	}
@@ -256,7 +300,9 @@ func (g *gate) close(start, sent int64, began bool) {
 		return
 	}
 	now := g.s.now()
-	g.observe(g.d.add(start, start+sent, now), now)
+	complete := g.d.add(start, start+sent, now)
+	g.observe(complete, !complete && sent == length, now)
+	g.s.record(g.x, g.plan, g.d.number(), spanOf[g.stage], cutShort(sent, length), "digest", string(g.artifact.Digest), "proof", g.id.proof.String())
 }
 
 // heldFrom is where the bytes begin that wait for a commit.
@@ -328,6 +374,28 @@ func (d *delivery) settledAttempt() (boot.Attempt, bool) {
 	return d.settled, d.committed
 }
 
+// number is the attempt's, as the commit left it.
+func (d *delivery) number() int64 {
+	if settled, ok := d.settledAttempt(); ok && settled.Number > 0 {
+		return settled.Number
+	}
+	return d.attempt.Number
+}
+
+// belongsTo says whether an attempt is the delivery's.
+func (d *delivery) belongsTo(a boot.Attempt) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.isOf(d.artifact, a)
+}
+
+// sentBytes is how many bytes of the blob were sent, each counted once.
+func (d *delivery) sentBytes() int64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.sent.total()
+}
+
 // add notes sent bytes and says whether the delivery is now complete.
 func (d *delivery) add(start, end int64, now time.Time) bool {
 	d.mu.Lock()
@@ -375,7 +443,7 @@ func (d *delivery) undecided(a boot.Artifact) bool {
 
 // fields describes a response for the log.
 func (d *delivery) fields(x *exchange, now time.Time, suppressed int) []any {
-	f := []any{"client", x.peer.addr.String(), "object", d.plan.Object.String(), "attempt", d.attempt.Number,
+	f := []any{"boot", boot.NewID(d.plan.Object.UID, d.number()).String(), "client", x.peer.addr.String(), "object", d.plan.Object.String(), "attempt", d.number(),
 		"proof", d.proof.String(), "code", x.code, "bytes", x.bytes, "duration", now.Sub(x.start).Round(time.Millisecond).String()}
 	if x.err != nil {
 		f = append(f, "reason", x.reason(), "error", clip(x.err.Error(), 200))

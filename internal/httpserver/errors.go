@@ -35,7 +35,10 @@ var (
 	errMethod     = errors.New("only GET and HEAD are allowed")
 	errRange      = errors.New("the range is not satisfiable")
 	errWeakTLS    = errors.New("secrets are not served over RSA key exchange: connect with ECDHE")
-	errForwarded  = errors.New("X-Forwarded-For of a trusted DHCP server has to name one to eight IP or MAC addresses")
+	// errEnded: somebody aborted the attempt. It is no errAborted, which is about one
+	// response.
+	errEnded     = fmt.Errorf("it was aborted: %w", boot.ErrClosed)
+	errForwarded = errors.New("X-Forwarded-For of a trusted DHCP server has to name one to eight IP or MAC addresses")
 )
 
 // retryAfter is how many seconds a client is asked to wait. Ignition has its
@@ -65,10 +68,12 @@ var failures = []failure{
 	{boot.ErrAmbiguous, http.StatusNotFound, "NotFound", "not found"},
 	{errMethod, http.StatusMethodNotAllowed, "MethodNotAllowed", ""},
 	{errRange, http.StatusRequestedRangeNotSatisfiable, "RangeNotSatisfiable", ""},
+	{errTooMany, http.StatusTooManyRequests, "TooManyRequests", ""},
 	{errForwarded, http.StatusBadRequest, "InvalidForwardedFor", ""},
 	{errWeakTLS, http.StatusForbidden, "WeakKeyExchange", ""},
 	{boot.ErrSpent, http.StatusForbidden, "AttemptSpent", boot.ErrSpent.Error()},
 	{boot.ErrArmed, http.StatusForbidden, "BootArmed", boot.ErrArmed.Error()},
+	{errEnded, http.StatusForbidden, "AttemptAborted", "the boot attempt was aborted"},
 	{boot.ErrClosed, http.StatusForbidden, "AttemptClosed", boot.ErrClosed.Error()},
 	{boot.ErrContested, http.StatusForbidden, "SecretContested", boot.ErrContested.Error()},
 	{boot.ErrNotReady, http.StatusServiceUnavailable, "NotReady", ""},
@@ -111,6 +116,8 @@ func (f failure) write(x *exchange, err error) {
 	switch f.status {
 	case http.StatusMethodNotAllowed:
 		h["Allow"] = []string{"GET, HEAD"}
+	case http.StatusTooManyRequests:
+		h["Retry-After"] = []string{"1"}
 	case http.StatusServiceUnavailable:
 		h["Retry-After"] = []string{strconv.Itoa(retryAfter)}
 	}

@@ -53,8 +53,12 @@ type exchange struct {
 	bytes int64
 	err   error
 	abort bool
-	// boot is set where boot bytes of a proven machine were served.
-	boot *delivery
+	// boot is set where boot bytes of a proven machine were served, secret where a
+	// document of it was.
+	boot   *delivery
+	secret *secretDelivery
+	// plan is the machine's that asks, as far as that is known; for the log.
+	plan *boot.Plan
 }
 
 // Header implements http.ResponseWriter.
@@ -114,7 +118,7 @@ func (x *exchange) boundBody() {
 	if x.r.Body == nil || x.r.Body == http.NoBody {
 		return
 	}
-	x.Header()["Connection"] = []string{"close"}
+	x.Header()["Connection"] = connectionClose
 	if w, ok := x.w.(interface{ SetReadDeadline(t time.Time) error }); ok {
 		_ = w.SetReadDeadline(time.Now().Add(bodyTimeout)) // as above
 	}
@@ -213,17 +217,33 @@ func (x *exchange) logLine() {
 		if n, ok := x.s.served.allow(now); ok {
 			x.s.log.Info("Served boot bytes", x.boot.fields(x, now, n)...)
 		}
+	case x.secret != nil:
+		if n, ok := x.s.served.allow(now); ok {
+			x.s.log.Info("Served a machine's document", x.secret.fields(x, now, n)...)
+		}
 	case x.err != nil:
 		if n, ok := x.s.refused.allow(now); ok {
-			x.s.log.Info("Refused request", "client", x.client(), "method", clip(x.r.Method, 16), "path", loggable(x.r.URL.Path),
-				"code", x.code, "reason", x.reason(), "error", clip(x.err.Error(), 200), "suppressed", n)
+			x.s.log.Info("Refused request", append(x.bootFields(), "client", x.client(), "method", clip(x.r.Method, 16), "path", loggable(x.r.URL.Path),
+				"code", x.code, "reason", x.reason(), "error", clip(x.err.Error(), 200), "suppressed", n)...)
 		}
 	default:
 		if v := x.s.log.V(1); v.Enabled() {
-			v.Info("Served request", "client", x.peer.addr.String(), "method", clip(x.r.Method, 16), "path", loggable(x.r.URL.Path),
-				"code", x.code, "bytes", x.bytes, "duration", now.Sub(x.start).String())
+			v.Info("Served request", append(x.bootFields(), "client", x.peer.addr.String(), "method", clip(x.r.Method, 16), "path", loggable(x.r.URL.Path),
+				"code", x.code, "bytes", x.bytes, "duration", now.Sub(x.start).String())...)
 		}
 	}
+}
+
+// bootFields name the boot that a request belongs to, where its machine is known.
+func (x *exchange) bootFields() []any {
+	if x.plan == nil {
+		return nil
+	}
+	f := []any{"object", x.plan.Object.String()}
+	if a := x.s.attempts.Current(x.plan); a.Number > 0 {
+		f = append(f, "boot", boot.NewID(x.plan.Object.UID, a.Number).String())
+	}
+	return f
 }
 
 // client is the address to log: the connection's, where nobody asked whom it

@@ -422,7 +422,7 @@ func bootBytes(o boot.Observation) bool {
 // isBegin says whether an observation is the first of a delivery, which tells
 // that its bytes begin to flow.
 func (f *fakeAttempts) isBegin(o boot.Observation) bool {
-	if o.Complete || o.Stage != boot.StageUKI {
+	if !o.UnderWay || o.Stage != boot.StageUKI {
 		return false
 	}
 	for _, b := range f.begun {

@@ -20,6 +20,7 @@ func (s *Server) httpboot(x *exchange) error {
 	if x.peer.dhcp {
 		return s.tellDHCP(x)
 	}
+	s.noteFirmware(x)
 	id, err := s.identify(x, boot.AudienceBoot)
 	if errors.Is(err, errUnknown) {
 		return s.httpbootUnknown(x)
@@ -29,6 +30,10 @@ func (s *Server) httpboot(x *exchange) error {
 	}
 	plan, err := ukiPlan(id.plans)
 	if err != nil {
+		return err
+	}
+	x.plan = plan
+	if err := s.ended(plan); err != nil {
 		return err
 	}
 	t, err := s.targetOf(plan)
@@ -97,6 +102,8 @@ func (s *Server) tellDHCP(x *exchange) error {
 func (s *Server) tokenURL(p *boot.Plan, by peer) (string, error) {
 	a := s.attempts.Current(p)
 	switch {
+	case a.Aborted:
+		return "", errEnded
 	case p.Policy == boot.Once && a.Spent:
 		return "", boot.ErrSpent
 	case a.Armed:

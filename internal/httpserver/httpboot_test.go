@@ -38,7 +38,7 @@ func TestFirmwareGetsItsUKI(t *testing.T) {
 	o := w.attempts.observed(boot.StageUKI)[0]
 	require.Equal(t, boot.Observation{
 		Object: w.plan.Object, Attempt: 1, Stage: boot.StageUKI, Complete: true, Addr: addrA, Proof: boot.Address,
-		Digest: w.plan.Artifacts[0].Digest, Time: w.clock.now(),
+		Digest: w.plan.Artifacts[0].Digest, Time: w.clock.now(), Sent: int64(len(w.data)), Size: int64(len(w.data)),
 	}, o)
 }
 
@@ -294,7 +294,6 @@ func TestTokensProve(t *testing.T) {
 		"long":           "x" + good,
 		"other key":      mint(other, nil),
 		"other audience": mint(keys, func(tok *boot.Token) { tok.Audience = boot.AudienceSecret }),
-		"old attempt":    mint(keys, func(tok *boot.Token) { tok.Attempt = 7 }),
 		"expired":        mint(keys, func(tok *boot.Token) { tok.Expires = w.clock.now() }),
 		"weak proof":     mint(keys, func(tok *boot.Token) { tok.Proof, tok.Addr = boot.Address, addrA }),
 		"other object":   mint(keys, func(tok *boot.Token) { tok.Object = uuidB }),
@@ -318,6 +317,15 @@ func TestTokensProve(t *testing.T) {
 	require.Equal(t, 200, a.StatusCode)
 	require.Equal(t, 404, ask(t, addrB, http.MethodGet, url+"/ignition/"+string(uuidB)+"?token="+secret).StatusCode)
 	require.Equal(t, 200, ask(t, addrB, http.MethodGet, url+"/ignition/"+string(uuidA)+"?token="+secret).StatusCode)
+
+	// One of an attempt that nobody told of yet is not refused: Ignition would not ask
+	// again, nor a machine boot.
+	ahead := mint(keys, func(tok *boot.Token) { tok.Attempt = 7 })
+	for _, path := range []string{"/httpboot?token=" + ahead, "/ignition?token=" + mint(keys, func(tok *boot.Token) { tok.Attempt, tok.Audience = 7, boot.AudienceSecret })} {
+		a = ask(t, addrB, http.MethodGet, url+path)
+		require.Equal(t, 503, a.StatusCode)
+		require.NotEmpty(t, a.Header.Get("Retry-After"))
+	}
 
 	// A token for an attempt that another replica opened is known after one look.
 	w.api.get(w.plan.Object.UID).attempt = boot.Attempt{Number: 9, OpenedAt: w.clock.now()}

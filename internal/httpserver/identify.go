@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/boot-operator/boot-operator/internal/boot"
 )
@@ -39,7 +40,7 @@ func (s *Server) identify(x *exchange, audience boot.Audience) (identity, error)
 	if x.hasToken {
 		return s.byToken(x, audience)
 	}
-	id, err := s.byAddr(x.peer)
+	id, err := s.byAddr(x)
 	switch {
 	case audience != boot.AudienceSecret:
 		return id, err
@@ -57,7 +58,8 @@ func (s *Server) provesNothing(p peer) bool {
 	return !p.addr.IsValid() || p.proxy || p.dhcp || s.source.ProvesNothing(p.addr)
 }
 
-func (s *Server) byAddr(p peer) (identity, error) {
+func (s *Server) byAddr(x *exchange) (identity, error) {
+	p := x.peer
 	if s.provesNothing(p) {
 		return identity{}, errUnknown
 	}
@@ -68,6 +70,8 @@ func (s *Server) byAddr(p peer) (identity, error) {
 	case err != nil:
 		return identity{}, fmt.Errorf("finding the machine at %s: %w", p.addr, err)
 	}
+	// Refusals of a machine that is known are found by the ID of its boot.
+	x.plan = plans[0]
 	plans = provenBy(plans, boot.Address)
 	if len(plans) == 0 {
 		return identity{}, errRefused
@@ -79,12 +83,12 @@ func (s *Server) byToken(x *exchange, audience boot.Audience) (identity, error) 
 	if s.keyring == nil {
 		return identity{}, errRefused
 	}
-	t, err := s.keyring.Verify(x.token, audience, x.peer.addr, s.now())
-	if err != nil && audience == boot.AudienceSecret {
-		t, err = s.keyring.Verify(x.token, boot.AudienceComposed, x.peer.addr, s.now())
+	t, err := s.verify(x, audience)
+	if err == nil && t.Proof == boot.Address && s.provesNothing(x.peer) {
+		err = errRefused
 	}
-	if err != nil || t.Proof == boot.Address && s.provesNothing(x.peer) {
-		return identity{}, errRefused
+	if err != nil {
+		return identity{}, err
 	}
 	plan, err := s.source.ByObject(string(t.Object))
 	switch {
@@ -93,38 +97,69 @@ func (s *Server) byToken(x *exchange, audience boot.Audience) (identity, error) 
 	case err != nil:
 		return identity{}, fmt.Errorf("finding the machine of a token: %w", err)
 	}
+	x.plan = plan
 	if t.Audience == boot.AudienceComposed {
 		return s.byComposed(x, plan, t)
 	}
 	if t.Proof < minimumProof(plan) {
 		return identity{}, errRefused
 	}
-	if err := s.inForce(x.r.Context(), plan, t); err != nil {
+	if plan, err = s.inForce(x.r.Context(), plan, t); err != nil {
 		return identity{}, err
 	}
 	return identity{plans: []*boot.Plan{plan}, proof: t.Proof, attempt: t.Attempt}, nil
 }
 
+const (
+	// attemptWait is how long a token of an attempt that only another replica knows of
+	// is made to wait for the news: five idle seconds end a firmware's boot.
+	attemptWait = 1500 * time.Millisecond
+	attemptPoll = 25 * time.Millisecond
+)
+
 // inForce says whether a token's attempt is the present one or, for boot bytes,
-// the one that a boot which begins now belongs to. It returns errRefused when it
-// is neither: a new attempt revokes the last one's tokens.
-func (s *Server) inForce(ctx context.Context, p *boot.Plan, t boot.Token) error {
-	known := s.attempts.Current(p)
-	if s.isFor(p, t, known) {
-		return nil
+// the one that a boot which begins now belongs to, and returns the plan as it is
+// then. It returns errRefused when that is over: a new attempt revokes the last
+// one's tokens; and boot.ErrNotReady when it has not begun as far as is known here:
+// the replica that opened it may not have told yet.
+func (s *Server) inForce(ctx context.Context, p *boot.Plan, t boot.Token) (*boot.Plan, error) {
+	if done, err := s.tried(p, t, s.attempts.Current(p)); done {
+		return p, err
 	}
-	if t.Attempt < known.Number {
-		return errRefused
+	deadline := time.NewTimer(attemptWait)
+	defer deadline.Stop()
+	for {
+		known, err := s.refresh(ctx, p)
+		if err != nil {
+			return p, err
+		}
+		if done, err := s.tried(p, t, known); done {
+			return p, err
+		}
+		select {
+		case <-time.After(attemptPoll):
+		case <-deadline.C:
+			return p, fmt.Errorf("%w: the boot attempt of this token, %d, is not known here yet", boot.ErrNotReady, t.Attempt)
+		case <-ctx.Done():
+			return p, fmt.Errorf("%w: waiting for a boot attempt: %w", boot.ErrUnavailable, ctx.Err())
+		}
+		now, err := s.source.ByObject(p.Object.UID)
+		if err != nil {
+			return p, fmt.Errorf("finding the machine of a token again: %w", err)
+		}
+		p = now
 	}
-	// Another replica may have opened the attempt that the token is for.
-	known, err := s.refresh(ctx, p)
-	if err != nil {
-		return err
+}
+
+// tried says whether what is known of a machine's attempts decides about a token.
+func (s *Server) tried(p *boot.Plan, t boot.Token, known boot.Attempt) (bool, error) {
+	switch {
+	case s.isFor(p, t, known):
+		return true, nil
+	case t.Attempt < known.Number:
+		return true, errRefused
 	}
-	if !s.isFor(p, t, known) {
-		return errRefused
-	}
-	return nil
+	return false, nil
 }
 
 func (s *Server) isFor(p *boot.Plan, t boot.Token, known boot.Attempt) bool {

@@ -30,7 +30,7 @@ func TestIgnitionOfTheProvenMachine(t *testing.T) {
 	o := w.attempts.observed(boot.StageIgnition)
 	require.Len(t, o, 6)
 	require.Equal(t, boot.Observation{Object: w.plan.Object, Attempt: 1, Stage: boot.StageIgnition, Complete: true,
-		Addr: addrA, Proof: boot.Address, Time: w.clock.now()}, o[0])
+		Addr: addrA, Proof: boot.Address, Time: w.clock.now(), Sent: 43, Size: 43}, o[0])
 
 	head := ask(t, addrA, http.MethodHead, url+"/ignition")
 	require.Equal(t, 200, head.StatusCode)

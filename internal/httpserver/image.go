@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 
 	"github.com/boot-operator/boot-operator/internal/boot"
 )
@@ -35,9 +36,12 @@ func (s *Server) imageQuery(x *exchange) error {
 // serveDigest serves a public blob. A machine whose address proves it and that
 // asks for its own UKI boots: its delivery counts as it does at /httpboot.
 func (s *Server) serveDigest(x *exchange, d boot.Digest) error {
-	id, err := s.byAddr(x.peer)
+	id, err := s.byAddr(x)
 	if err == nil {
 		for _, p := range id.plans {
+			if err := s.endedFor(x, p, d); err != nil {
+				return err
+			}
 			if a, ok := p.Artifact(boot.RoleUKI); ok && a.Digest == d && !p.Composes {
 				return s.deliverPlan(x, id, p)
 			}
@@ -56,6 +60,15 @@ func (s *Server) serveDigest(x *exchange, d boot.Digest) error {
 		return err
 	}
 	return s.serveBlob(x, a, immutable, nil)
+}
+
+// endedFor refuses what a machine boots while its attempt is aborted.
+func (s *Server) endedFor(x *exchange, p *boot.Plan, d boot.Digest) error {
+	if !slices.ContainsFunc(p.Artifacts, func(a boot.Artifact) bool { return a.Digest == d }) {
+		return nil
+	}
+	x.plan = p
+	return s.ended(p)
 }
 
 func (s *Server) deliverPlan(x *exchange, id identity, p *boot.Plan) error {

@@ -98,6 +98,17 @@ func (s *said) says(uuid boot.UUID) bool {
 	return slices.ContainsFunc(s.uuids, func(u boot.UUID) bool { return u == uuid || u.Swapped() == uuid })
 }
 
+// interfaceOf returns the first MAC address that the machine says and the plan lists;
+// empty where there is none.
+func (s *said) interfaceOf(p *boot.Plan) boot.MAC {
+	for _, mac := range s.macs {
+		if slices.Contains(p.Machine.MACs, mac) {
+			return mac
+		}
+	}
+	return ""
+}
+
 // architectures are iPXE's names of the build that asks, and those that people
 // write. A 32-bit build starts 64-bit kernels.
 var architectures = map[string]boot.Architecture{

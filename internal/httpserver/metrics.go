@@ -13,7 +13,7 @@ import (
 // whatever clients send.
 var (
 	methodNames = [...]string{http.MethodGet, http.MethodHead, "other"}
-	codes       = [...]int{200, 206, 304, 400, 403, 404, 405, 412, 416, 500, 503, 0}
+	codes       = [...]int{200, 206, 304, 400, 403, 404, 405, 412, 416, 429, 500, 503, 0}
 )
 
 // metrics holds what the server counts. A label never carries a token, an
@@ -28,6 +28,12 @@ type metrics struct {
 	tlsErrors *prometheus.CounterVec
 	conns     prometheus.Gauge
 	refusedIn prometheus.Counter
+	draining  prometheus.Gauge
+	// limited counts what a client asked for too fast, byNode what firmware asked
+	// for from the address of one of our nodes.
+	limited  prometheus.Counter
+	byNode   prometheus.Counter
+	notAfter *prometheus.GaugeVec
 
 	// Looking a counter up by its labels costs more than the rest of a short
 	// answer; so each is looked up once.
@@ -38,22 +44,30 @@ type metrics struct {
 
 func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	const ns, sub = "boot_operator", "http"
+	single := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Namespace: ns, Subsystem: sub, Name: name, Help: help})
+	}
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: ns, Subsystem: sub, Name: name, Help: help}, labels)
 	}
 	m := &metrics{
-		requests: counter("requests_total", "Requests, by route, method and status code.", "route", "method", "code"),
+		requests: counter("requests_total", "HTTP requests that were answered, by route, method and status code; other stands for methods and codes that no machine needs.", "route", "method", "code"),
 		durations: prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: ns, Subsystem: sub, Name: "request_duration_seconds",
-			Help: "Time from a request's head to the end of its answer.", Buckets: prometheus.ExponentialBuckets(0.0005, 4, 11)}, []string{"route"}),
-		bytes:    counter("response_bytes_total", "Bytes of answers' bodies.", "route"),
-		refusals: counter("refusals_total", "Requests that were refused, by reason.", "reason"),
-		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{Namespace: ns, Subsystem: sub, Name: "deliveries_in_flight", Help: "Blobs that are being sent."}),
-		panics: prometheus.NewCounter(prometheus.CounterOpts{Namespace: ns, Subsystem: sub, Name: "handler_panics_total",
-			Help: "Panics of handlers, each of which is a defect."}),
-		tlsErrors: counter("tls_handshake_failures_total", "TLS handshakes that failed, by cause.", "cause"),
-		conns:     prometheus.NewGauge(prometheus.GaugeOpts{Namespace: ns, Subsystem: sub, Name: "connections", Help: "Open connections."}),
-		refusedIn: prometheus.NewCounter(prometheus.CounterOpts{Namespace: ns, Subsystem: sub, Name: "connections_refused_total",
-			Help: "Connections that were closed at once, because their client had too many."}),
+			Help: "Time from a request's head to the end of its answer, by route; a large blob takes as long as the machine reads.", Buckets: prometheus.ExponentialBuckets(0.0005, 4, 11)}, []string{"route"}),
+		bytes:     counter("response_bytes_total", "Bytes of the bodies of answers, by route.", "route"),
+		refusals:  counter("refusals_total", "Requests that were not answered with what they asked for, by reason: the one that the answer's JSON tells, or Unproven and UnknownMachine, which clients are not told apart.", "reason"),
+		inFlight:  prometheus.NewGauge(prometheus.GaugeOpts{Namespace: ns, Subsystem: sub, Name: "deliveries_in_flight", Help: "Blobs that are being sent to machines now."}),
+		panics:    single("handler_panics_total", "Requests whose handler panicked, each of which is a defect of the operator."),
+		tlsErrors: counter("tls_handshake_failures_total", "TLS handshakes with clients that failed, by cause.", "cause"),
+		conns:     prometheus.NewGauge(prometheus.GaugeOpts{Namespace: ns, Subsystem: sub, Name: "connections", Help: "Connections of clients that are open now."}),
+		refusedIn: single("connections_refused_total", "Connections that were closed at once, because their client had too many."),
+		draining: prometheus.NewGauge(prometheus.GaugeOpts{Namespace: ns, Subsystem: sub, Name: "draining",
+			Help: "Listeners that are ending: they let what runs finish."}),
+		limited: single("rate_limited_total", "Requests that were answered with 429, because their client asked too fast."),
+		byNode:  single("node_address_requests_total", "Requests of UEFI firmware that came from an address of this cluster's nodes: the machine's own was translated on its way."),
+		// Without labels; a vector, because it has no value where there is no TLS.
+		notAfter: prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: ns, Name: "tls_certificate_not_after_seconds",
+			Help: "When the certificate of the HTTPS boot server expires, in seconds since the epoch."}, nil),
 	}
 	for i := range routeCount {
 		m.byRoute[i] = m.durations.WithLabelValues(routeNames[i])
@@ -66,12 +80,17 @@ func (m *metrics) register(reg prometheus.Registerer) error {
 	if reg == nil {
 		return nil
 	}
-	for _, c := range []prometheus.Collector{m.requests, m.durations, m.bytes, m.refusals, m.inFlight, m.panics, m.tlsErrors, m.conns, m.refusedIn} {
+	for _, c := range []prometheus.Collector{m.requests, m.durations, m.bytes, m.refusals, m.inFlight, m.panics, m.tlsErrors, m.conns, m.refusedIn, m.draining, m.limited, m.byNode, m.notAfter} {
 		if err := reg.Register(c); err != nil {
 			return err //nolint:wrapcheck // New wraps it
 		}
 	}
 	return nil
+}
+
+// expires notes when the certificate that is served expires.
+func (m *metrics) expires(notAfter time.Time) {
+	m.notAfter.WithLabelValues().Set(float64(notAfter.Unix()))
 }
 
 func (m *metrics) observe(x *exchange) {

@@ -24,6 +24,8 @@ type peer struct {
 	addr netip.Addr
 	// proxy says that addr is a trusted proxy's own: it proves nothing.
 	proxy bool
+	// forwarded says that a trusted proxy named addr.
+	forwarded bool
 	// dhcp says that addr is a trusted DHCP server that asks on behalf of the
 	// machine that has these addresses.
 	dhcp  bool
@@ -54,7 +56,7 @@ func (s *Server) peerOf(r *http.Request) (peer, error) {
 			break
 		}
 		h = next
-		p.addr = parseHop(hop)
+		p.addr, p.forwarded = parseHop(hop), true
 	}
 	p.proxy = s.proxies.contains(p.addr)
 	return p, nil

@@ -27,13 +27,14 @@ const (
 	routeCloudInit
 	routeCloudInitUUID
 	routeCloudInitToken
+	routeWhoami
 	routeCount
 )
 
 var routeNames = [routeCount]string{
 	"none", "/httpboot", "/images/{digest}", "/httpboot/{image}", "/image", "/ignition", "/ignition/{uuid}",
 	"/boot.ipxe", "/ipxe", "/ipxe/{name}", "/ipxe/t/{token}", "/grub/grub.cfg", "/grub/grub.cfg-01-{mac}",
-	"/cloud-init/{file}", "/cloud-init/{uuid}/{file}", "/cloud-init/t/{token}/{file}",
+	"/cloud-init/{file}", "/cloud-init/{uuid}/{file}", "/cloud-init/t/{token}/{file}", "/whoami",
 }
 
 // maxPath bounds the paths that are looked at, in bytes.
@@ -66,6 +67,8 @@ func matchBoot(path string) (match, bool) {
 		return match{route: routeHTTPBoot, serve: (*Server).httpboot}, true
 	case "/ignition":
 		return match{route: routeIgnition, serve: (*Server).ignition}, true
+	case "/whoami":
+		return match{route: routeWhoami, serve: (*Server).whoami}, true
 	}
 	if uuid, ok := strings.CutPrefix(path, "/ignition/"); ok {
 		return match{route: routeIgnitionUUID, serve: (*Server).ignitionOf, arg: uuid}, !strings.Contains(uuid, "/")

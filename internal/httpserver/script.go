@@ -32,6 +32,8 @@ type booting struct {
 	// proven.
 	named  bool
 	labels map[string]string
+	// mac is the one of the plan's network interfaces that the machine named.
+	mac boot.MAC
 }
 
 // proven says whether the plan takes what is known of the machine for enough.
@@ -65,6 +67,11 @@ func (s *Server) script(x *exchange, lang *language, in said) error {
 		return err
 	}
 	b := &booting{lang: lang, plan: scriptPlan(plans), id: id, labels: in.labels}
+	b.mac = in.interfaceOf(b.plan)
+	x.plan = b.plan
+	if err := s.ended(b.plan); err != nil {
+		return err
+	}
 	if err := in.fits(b.plan); err != nil {
 		return err
 	}
@@ -102,6 +109,7 @@ func (s *Server) bootingMachine(x *exchange, in said) ([]*boot.Plan, identity, e
 	if err != nil && !errors.Is(err, errUnknown) {
 		return nil, identity{}, err
 	}
+	s.noteTranslated(x, named)
 	id, idErr := s.identify(x, boot.AudienceBoot)
 	switch {
 	case idErr != nil && (x.hasToken || !errors.Is(idErr, boot.ErrNotFound) && !errors.Is(idErr, boot.ErrAmbiguous)):
@@ -207,7 +215,7 @@ func (s *Server) deliverScript(x *exchange, b *booting) error {
 	}
 	sum := sha256.Sum256(body)
 	g := &gate{
-		s: s, x: x, plan: b.plan, id: b.id, stage: boot.StageIPXEScript, whole: true,
+		s: s, x: x, plan: b.plan, id: b.id, stage: boot.StageIPXEScript, whole: true, mac: b.mac,
 		artifact: boot.Artifact{Digest: boot.Digest("sha256:" + hex.EncodeToString(sum[:])), Size: int64(len(body))},
 	}
 	if x.head() {
@@ -220,7 +228,7 @@ func (s *Server) deliverScript(x *exchange, b *booting) error {
 		if sent {
 			n = g.artifact.Size
 		}
-		g.close(0, n, began)
+		g.close(0, n, g.artifact.Size, began)
 	}()
 	if err := g.begin(); err != nil {
 		return err

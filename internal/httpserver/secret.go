@@ -51,6 +51,7 @@ func (s *Server) secretOf(x *exchange, doc *document) error {
 	if err != nil {
 		return err
 	}
+	s.noteTranslated(x, named)
 	own := filter(id.plans, func(p *boot.Plan) bool { return contains(named, p) })
 	var ownErr error
 	if len(own) > 0 {
@@ -135,6 +136,9 @@ var errVoid = fmt.Errorf("address names several machines: %w", errRefused)
 // serveSecret admits one of the machine's plans and serves its document.
 func (s *Server) serveSecret(x *exchange, doc *document, id identity) error {
 	plan, a, err := s.admit(x, doc, id)
+	if plan != nil {
+		x.plan = plan
+	}
 	if err != nil {
 		return err
 	}
@@ -181,15 +185,20 @@ func (s *Server) sendSecret(x *exchange, doc *document, id identity, plan *boot.
 	if x.head() {
 		return nil
 	}
-	_, err := x.Write(body)
+	n, err := x.Write(body)
 	if err == nil {
 		err = x.flush()
 	}
 	if doc.stage != "" {
+		x.secret = &secretDelivery{object: plan.Object, attempt: a.Number, stage: doc.stage, proof: id.proof}
 		s.attempts.Observe(boot.Observation{
 			Object: plan.Object, Attempt: a.Number, Stage: doc.stage, Complete: err == nil,
-			Addr: x.peer.addr, Proof: id.proof, Time: s.now(),
+			Addr: x.peer.addr, Proof: id.proof, Time: s.now(), Sent: int64(n), Size: int64(len(body)),
 		})
+		if err != nil {
+			n = min(n, len(body)-1) // what was buffered did not leave
+		}
+		s.record(x, plan, a.Number, spanOf[doc.stage], cutShort(int64(n), int64(len(body))), "proof", id.proof.String())
 	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", errAborted, err)
@@ -250,8 +259,11 @@ func (s *Server) admits(a boot.Attempt, id identity, addr netip.Addr) error {
 	case id.bound && !s.bootsAt(a, addr):
 		return errRefused // a boot elsewhere has begun since
 	}
-	if a.Number == 0 {
+	switch {
+	case a.Number == 0:
 		return errNoAttempt
+	case a.Aborted:
+		return errEnded
 	}
 	now := s.now()
 	err := a.Admit(addr, now)
@@ -267,7 +279,7 @@ func (s *Server) admits(a boot.Attempt, id identity, addr netip.Addr) error {
 // else's stays theirs.
 func (s *Server) openOnClaim(x *exchange, plans []*boot.Plan, cause error) (*boot.Plan, boot.Attempt, error) {
 	i := slices.IndexFunc(plans, func(p *boot.Plan) bool { return p.Policy == boot.Always })
-	if i < 0 || errors.Is(cause, errVoid) {
+	if i < 0 || errors.Is(cause, errVoid) || errors.Is(cause, errEnded) {
 		return nil, boot.Attempt{}, cause
 	}
 	p := plans[i]

@@ -28,9 +28,14 @@ type ServeOptions struct {
 	Name string
 	// TLS makes it a TLS listener.
 	TLS *TLSOptions
-	// DrainTime is how long transfers may go on after the end was asked for;
-	// 0 is DefaultDrainTime.
+	// DrainDelay is how long connections are still accepted after the end was asked
+	// for: until then balancers have noticed that this replica is not ready.
+	DrainDelay time.Duration
+	// DrainTime is how long transfers may go on after that; 0 is DefaultDrainTime.
 	DrainTime time.Duration
+	// DrainIdle is how long a connection may be silent between two requests
+	// meanwhile; 0 is DefaultDrainIdle.
+	DrainIdle time.Duration
 	// MaxConnections bounds the open connections: more wait to be accepted. 0
 	// is DefaultMaxConnections.
 	MaxConnections int
@@ -39,35 +44,40 @@ type ServeOptions struct {
 	MaxPerClient int
 }
 
-// Serve answers on a listener until ctx is done and then lets transfers finish
-// for DrainTime. It closes the listener. It returns nil after such an end, and
-// boot.ErrInvalid when the TLS certificate cannot be read.
+// Serve answers on a listener until ctx is done. Then it accepts for DrainDelay
+// more, and lets what runs finish for DrainTime. It closes the listener. It returns
+// nil after such an end, and boot.ErrInvalid when the TLS certificate cannot be
+// read.
 func (s *Server) Serve(ctx context.Context, ln net.Listener, h http.Handler, o ServeOptions) error {
 	o = o.withDefaults()
-	defer func() { _ = ln.Close() }() // Serve has closed it, or never had it
-	srv, err := s.httpServer(h, o)
+	defer func() { _ = ln.Close() }() // it was closed already, or never served
+	d := &drain{}
+	srv, err := s.httpServer(d.handler(h), o)
 	if err != nil {
 		return err
 	}
-	stopped := make(chan error, 1) // nobody may wait for it when serving failed
-	serving, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	go func() {
-		select {
-		case <-ctx.Done():
-			stopped <- shutDown(srv, o.DrainTime)
-		case <-serving.Done():
-			stopped <- nil
-		}
-	}()
+	srv.ConnState = d.follow
+	defer func() { _ = srv.Close() }() // nothing is left to be told
+	limited := s.listener(ln, o)
+	served := make(chan error, 1)
+	go func() { served <- serveOn(srv, limited, o.TLS != nil) }()
 	s.log.V(1).Info("Serving", "server", o.Name, "address", ln.Addr().String(), "tls", o.TLS != nil)
-	err = serveOn(srv, s.listener(ln, o), o.TLS != nil)
-	if !errors.Is(err, http.ErrServerClosed) {
-		cancel()
+	select {
+	case err = <-served:
 		return fmt.Errorf("serving %s on %s: %w", o.Name, ln.Addr(), err)
+	case <-ctx.Done():
 	}
-	if err := <-stopped; err != nil {
-		s.log.Info("Cut transfers that were still running", "server", o.Name, "after", o.DrainTime.String())
+	s.metrics.draining.Inc()
+	defer s.metrics.draining.Dec()
+	d.began.Store(true)
+	select {
+	case <-served: // it will not accept for longer than this
+	case <-time.After(o.DrainDelay):
+		_ = limited.Close() // as above
+		<-served
+	}
+	if cut := d.finish(o.DrainIdle, o.DrainTime); cut > 0 {
+		s.log.Info("Cut transfers that were still running", "server", o.Name, "after", o.DrainTime.String(), "transfers", cut)
 	}
 	return nil
 }
@@ -75,6 +85,9 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener, h http.Handler, o S
 func (o ServeOptions) withDefaults() ServeOptions {
 	if o.DrainTime == 0 {
 		o.DrainTime = DefaultDrainTime
+	}
+	if o.DrainIdle == 0 {
+		o.DrainIdle = DefaultDrainIdle
 	}
 	if o.MaxConnections == 0 {
 		o.MaxConnections = DefaultMaxConnections
@@ -90,17 +103,6 @@ func serveOn(srv *http.Server, ln net.Listener, tls bool) error {
 		return srv.ServeTLS(ln, "", "") //nolint:wrapcheck // Serve wraps it
 	}
 	return srv.Serve(ln) //nolint:wrapcheck // Serve wraps it
-}
-
-// shutDown lets connections finish, then closes the rest.
-func shutDown(srv *http.Server, drain time.Duration) error {
-	ctx, cancel := context.WithTimeout(context.Background(), drain)
-	defer cancel()
-	if err := srv.Shutdown(ctx); err != nil {
-		_ = srv.Close() // nothing is left to be told
-		return fmt.Errorf("draining: %w", err)
-	}
-	return nil
 }
 
 // httpServer returns a server with limits. It has no ReadTimeout: that would
@@ -120,10 +122,13 @@ func (s *Server) httpServer(h http.Handler, o ServeOptions) (*http.Server, error
 	}
 	// Firmware speaks HTTP/1.1, and only that can be sent by the kernel.
 	srv.Protocols.SetHTTP1(true)
+	if len(s.proxyProto) > 0 {
+		srv.ConnContext = keepConn
+	}
 	if o.TLS == nil {
 		return srv, nil
 	}
-	c, err := tlsConfig(*o.TLS, s.log.WithValues("server", o.Name), s.now)
+	c, err := tlsConfig(*o.TLS, s.log.WithValues("server", o.Name), s.now, s.metrics.expires)
 	if err != nil {
 		return nil, err
 	}

@@ -421,7 +421,11 @@ func TestCertificateIsReloaded(t *testing.T) {
 	at := time.Unix(1_700_000_100, 0)
 	require.NoError(t, os.Chtimes(files.KeyFile, at, at))
 	w.clock.step(2 * certificateCheck)
+	w.server.metrics.notAfter.Reset()
 	require.NoError(t, askTLS(t, base+"/httpboot", &tls.Config{RootCAs: second}).err)
+	pair, err := tls.LoadX509KeyPair(files.CertFile, files.KeyFile)
+	require.NoError(t, err)
+	require.InDelta(t, float64(pair.Leaf.NotAfter.Unix()), testutil.ToFloat64(w.server.metrics.notAfter), 0)
 	require.Error(t, askTLS(t, base+"/httpboot", &tls.Config{RootCAs: first}).err, "the control")
 }
 

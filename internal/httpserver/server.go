@@ -1,6 +1,7 @@
 package httpserver
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -53,6 +54,20 @@ type Options struct {
 	// ProxyProtocolFrom are the TCP balancers that must send a PROXY protocol
 	// v2 header; a header from anyone else is refused.
 	ProxyProtocolFrom []netip.Prefix
+	// ClientRate is how many requests a second one client may make, and ClientBurst
+	// how many at once before that counts: an IPv4 address, or an IPv6 /64. 0 is no
+	// limit.
+	ClientRate  float64
+	ClientBurst int
+	// ReloadKeys reads the keys of the keyring again, for a token of a key that it
+	// lacks; nil where there is nothing to read. Its errors are those of being out of
+	// reach.
+	ReloadKeys func(ctx context.Context) error
+	// Spans takes the spans of deliveries; nil is boot.NoSpans.
+	Spans boot.Spans
+	// IsNode says whether an address is one of a node of the cluster that we run in;
+	// nil is that there are none.
+	IsNode func(netip.Addr) bool
 	// ImageServerURL is the public base of the compatibility image URLs, for
 	// example http://10.0.0.1:8083/httpboot. URLs are never made from the Host
 	// header: firmware leaves out its port.
@@ -84,6 +99,9 @@ type Server struct {
 	proxies    prefixes
 	dhcp       prefixes
 	proxyProto prefixes
+	isNode     func(netip.Addr) bool
+	reloadKeys func(ctx context.Context) error
+	spans      boot.Spans
 	imageURL   string
 	baseURL    string
 	fallback   func() (boot.Artifact, string, bool)
@@ -99,6 +117,9 @@ type Server struct {
 	served     limiter
 	refused    limiter
 	handshakes limiter
+	translated limiter
+	rates      rates
+	reloads    reloads
 }
 
 // New returns a server. It returns boot.ErrInvalid when an option is missing or
@@ -127,13 +148,23 @@ func New(o Options) (*Server, error) {
 		source: o.Source, blobs: o.Blobs, secrets: o.Secrets, attempts: o.Attempts,
 		composer: o.Composer, scripts: o.Scripts, keyring: o.Keyring, issuer: o.Issuer,
 		proxies: newPrefixes(o.TrustedProxies), dhcp: newPrefixes(o.TrustedDHCP), proxyProto: newPrefixes(o.ProxyProtocolFrom),
+		isNode: o.IsNode, reloadKeys: o.ReloadKeys, spans: o.Spans,
+		rates:    rates{rate: o.ClientRate, burst: float64(max(o.ClientBurst, 1))},
 		imageURL: images, baseURL: base, fallback: o.DefaultImage, now: o.Now, commitWait: o.CommitWait, log: o.Logger, metrics: m,
 		served:     limiter{burst: 200, window: logWindow},
 		refused:    limiter{burst: 30, window: logWindow},
 		handshakes: limiter{burst: 10, window: logWindow},
+		translated: limiter{burst: 1, window: translatedWindow},
+		reloads:    reloads{turn: make(chan struct{}, 1)},
 	}
 	if s.scripts == nil {
 		s.scripts = render.NewScripts()
+	}
+	if s.spans == nil {
+		s.spans = boot.NoSpans{}
+	}
+	if s.isNode == nil {
+		s.isNode = noNodes
 	}
 	if s.now == nil {
 		s.now = time.Now
@@ -202,6 +233,11 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func (h *handler) serve(x *exchange) error {
 	x.boundBody()
+	var peerErr error
+	x.peer, peerErr = h.server.peerOf(x.r)
+	if err := h.server.unlimited(x); err != nil {
+		return err
+	}
 	path, ok := cleanPath(x.r.URL.Path)
 	if !ok {
 		return errNoRoute
@@ -215,9 +251,8 @@ func (h *handler) serve(x *exchange) error {
 		return errMethod
 	}
 	x.readToken(m.token)
-	var err error
-	if x.peer, err = h.server.peerOf(x.r); err != nil {
-		return err
+	if peerErr != nil {
+		return peerErr
 	}
 	return m.serve(h.server, x)
 }

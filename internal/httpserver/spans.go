@@ -39,3 +39,12 @@ func (s *spans) add(start, end int64) {
 func (s *spans) covers(size int64) bool {
 	return size == 0 || len(s.list) == 1 && s.list[0].start <= 0 && s.list[0].end >= size
 }
+
+// total is how many bytes the set holds.
+func (s *spans) total() int64 {
+	var n int64
+	for _, t := range s.list {
+		n += t.end - t.start
+	}
+	return n
+}

@@ -51,9 +51,10 @@ func weakTLS(r *http.Request) bool {
 }
 
 // tlsConfig returns the configuration of a listener whose certificate is
-// reloaded. It returns boot.ErrInvalid when the certificate cannot be read now.
-func tlsConfig(o TLSOptions, log logr.Logger, now func() time.Time) (*tls.Config, error) {
-	c := &certificate{options: o, log: log, now: now}
+// reloaded; tell is told when each expires. It returns boot.ErrInvalid when the
+// certificate cannot be read now.
+func tlsConfig(o TLSOptions, log logr.Logger, now func() time.Time, tell func(notAfter time.Time)) (*tls.Config, error) {
+	c := &certificate{options: o, log: log, now: now, tell: tell}
 	if err := c.load(); err != nil {
 		return nil, err
 	}
@@ -70,6 +71,7 @@ type certificate struct {
 	options TLSOptions
 	log     logr.Logger
 	now     func() time.Time
+	tell    func(notAfter time.Time)
 
 	mu      sync.Mutex
 	current *tls.Certificate
@@ -124,6 +126,7 @@ func (c *certificate) load() error {
 		c.log.Info("TLS certificate has no RSA key: most firmware will refuse it", "file", c.options.CertFile)
 	}
 	c.current, c.stamp = &pair, stamp
+	c.tell(pair.Leaf.NotAfter)
 	return nil
 }
 

@@ -160,6 +160,9 @@ func (t *transfer) ReadFrom(src io.Reader) (int64, error) {
 		if part.R, part.N, t.err = t.next(src, n); t.err == nil {
 			t.err = t.send(part)
 		}
+		if t.err == nil && t.gate != nil {
+			t.err = t.gate.progress(t.start, t.sent)
+		}
 	}
 	if t.err == nil {
 		t.err = t.x.flush()
@@ -228,7 +231,7 @@ var pipes = sync.Pool{New: func() any { return new([pipeSize]byte) }}
 // close reports the delivery; it runs when a handler panics, too.
 func (t *transfer) close() {
 	if t.gate != nil {
-		t.gate.close(t.start, t.sent, t.began)
+		t.gate.close(t.start, t.sent, t.length, t.began)
 	}
 }
 
