@@ -102,6 +102,11 @@ type BootStage struct {
 	// size of what is delivered, in bytes.
 	// +optional
 	Size int64 `json:"size,omitempty"`
+	// macAddress is the NIC that the machine boots by, where it is known: from the offer
+	// over DHCP that it followed, or from what iPXE said of itself.
+	// +optional
+	// +kubebuilder:validation:MaxLength=17
+	MACAddress string `json:"macAddress,omitempty"`
 }
 
 // BootServed is the commit of the one delivery that a bootPolicy of Once

@@ -14,7 +14,9 @@ const (
 	ConditionCloudInitFetched    = "CloudInitDataFetched"
 
 	// ConditionClientAddressAmbiguous: requests for several machines came from
-	// this machine's address, so the address proves nothing in this attempt.
+	// this machine's address, so the address proves nothing in this attempt; or, with
+	// the reason ClientAddressTranslated, requests for this machine come from a node of
+	// the operator's own cluster, where the machine's own address is not to be seen.
 	ConditionClientAddressAmbiguous = "ClientAddressAmbiguous"
 	// ConditionForeignBootOffer: in this attempt another DHCP server offered the
 	// machine a boot, and firmware prefers that to an offer beside it.
@@ -85,6 +87,7 @@ const (
 	ReasonIdentityConflict        = "IdentityConflict"
 	ReasonNamespaceMayNotClaim    = "NamespaceMayNotClaimMachines"
 	ReasonSeveralMachines         = "SeveralMachinesFromOneAddress"
+	ReasonAddressTranslated       = "ClientAddressTranslated"
 	ReasonOneMachine              = "OneMachine"
 	ReasonUKIDelivered            = "UKIDelivered"
 	ReasonUKIDeliveryIncomplete   = "UKIDeliveryIncomplete"
@@ -96,6 +99,8 @@ const (
 	ReasonCloudInitIncomplete     = "CloudInitDeliveryIncomplete"
 	ReasonNewAttempt              = "NewAttempt"
 	ReasonAttemptOpened           = "AttemptOpened"
+	ReasonBootAborted             = "BootAborted"
+	ReasonBootInterfaceChanged    = "BootInterfaceChanged"
 	ReasonSecretContested         = "SecretContested"
 
 	ReasonScriptInvalid    = "ScriptInvalid"

@@ -115,6 +115,7 @@ type HTTPBootConfigSpec struct {
 // +kubebuilder:printcolumn:name="UKI",type=string,JSONPath=`.status.conditions[?(@.type=="UKIFetched")].status`
 // +kubebuilder:printcolumn:name="Ignition",type=string,JSONPath=`.status.conditions[?(@.type=="IgnitionDataFetched")].status`
 // +kubebuilder:printcolumn:name="Client",type=string,JSONPath=`.status.boot.lastClientAddress`
+// +kubebuilder:printcolumn:name="Boot",type=string,JSONPath=`.status.boot.id`,priority=1
 // +kubebuilder:printcolumn:name="UUID",type=string,JSONPath=`.spec.systemUUID`,priority=1
 // +kubebuilder:printcolumn:name="Composed",type=string,JSONPath=`.status.composed.digest`,priority=1
 // +kubebuilder:printcolumn:name="Signer",type=string,JSONPath=`.status.verification.uki.signer`,priority=1

@@ -70,7 +70,7 @@ type IPXEBootConfigSpec struct {
 	// +kubebuilder:validation:MaxItems=64
 	// +kubebuilder:validation:items:MaxLength=256
 	// +kubebuilder:validation:XValidation:rule="self.all(a, a.matches('^[!-~]+$'))",message="every kernelArgument must be one argument of printable ASCII without spaces"
-	// +kubebuilder:validation:XValidation:rule="self.all(a, !a.contains('${'))",message="no kernelArgument may contain ${, which iPXE would expand"
+	// +kubebuilder:validation:XValidation:rule="self.all(a, !a.contains('$' + '{'))",message="no kernelArgument may contain $ and {, one after the other, which iPXE would expand"
 	KernelArguments []string `json:"kernelArguments,omitempty"`
 	// scriptTemplate takes the place of the operator's iPXE script template for
 	// this machine. It begins with #!ipxe; what it can use is in docs/ipxe.md.
@@ -140,6 +140,7 @@ type IPXEBootConfigSpec struct {
 // +kubebuilder:printcolumn:name="Script",type=string,JSONPath=`.status.conditions[?(@.type=="IPXEScriptFetched")].status`
 // +kubebuilder:printcolumn:name="Ignition",type=string,JSONPath=`.status.conditions[?(@.type=="IgnitionDataFetched")].status`
 // +kubebuilder:printcolumn:name="Client",type=string,JSONPath=`.status.boot.lastClientAddress`
+// +kubebuilder:printcolumn:name="Boot",type=string,JSONPath=`.status.boot.id`,priority=1
 // +kubebuilder:printcolumn:name="UUID",type=string,JSONPath=`.spec.systemUUID`,priority=1
 // +kubebuilder:printcolumn:name="Message",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].message`,priority=1
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`

@@ -111,6 +111,18 @@ func (i *Inventory) ProvesNothing(addr netip.Addr) bool {
 	return i.untrusted.contains(boot.CanonicalAddr(addr))
 }
 
+// IsNode says whether this address is one of a node of the cluster that we run in,
+// rather than of a pod on it, or of a machine.
+func (i *Inventory) IsNode(addr netip.Addr) bool {
+	addr = boot.CanonicalAddr(addr)
+	if !addr.IsValid() {
+		return false
+	}
+	i.mu.RLock()
+	defer i.mu.RUnlock()
+	return i.nodeAddrs[addr] > 0
+}
+
 func (i *Inventory) putNode(n *corev1.Node) {
 	prefixes := nodePrefixes(n)
 	i.mu.Lock()
@@ -131,9 +143,18 @@ func (i *Inventory) removeNode(name string) {
 func (i *Inventory) setNode(name string, prefixes []netip.Prefix) {
 	for _, p := range prefixes {
 		i.untrusted.add(p)
+		if p.IsSingleIP() {
+			i.nodeAddrs[p.Addr()]++
+		}
 	}
 	for _, p := range i.nodes[name] {
 		i.untrusted.remove(p)
+		if !p.IsSingleIP() {
+			continue
+		}
+		if i.nodeAddrs[p.Addr()]--; i.nodeAddrs[p.Addr()] == 0 {
+			delete(i.nodeAddrs, p.Addr())
+		}
 	}
 	i.nodes[name] = prefixes
 	if len(prefixes) == 0 {

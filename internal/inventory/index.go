@@ -28,7 +28,8 @@ type objectKey struct {
 
 // entry is one config.
 type entry struct {
-	plan *boot.Plan
+	plan   *boot.Plan
+	census census
 	// alone holds just the plan: the answer of every slot that it does not
 	// share with a config of the other kind.
 	alone   []*boot.Plan
@@ -47,8 +48,8 @@ type entry struct {
 	lost bool
 }
 
-func newEntry(p *boot.Plan, created int64, deleting bool) *entry {
-	return &entry{plan: p, alone: []*boot.Plan{p}, created: created, kind: kindNumber(p.Object.Kind), deleting: deleting}
+func newEntry(p *boot.Plan, c census, created int64, deleting bool) *entry {
+	return &entry{plan: p, census: c, alone: []*boot.Plan{p}, created: created, kind: kindNumber(p.Object.Kind), deleting: deleting}
 }
 
 func (e *entry) key() objectKey {
@@ -171,6 +172,7 @@ func must(k key, _ bool) key { return k }
 func (i *Inventory) insert(e *entry) {
 	i.objects[e.key()] = e
 	i.byUID[e.plan.Object.UID] = e
+	i.counts.add(e.census)
 	i.digests.name(e.plan)
 	i.namespaces.insert(e)
 	if !e.deleting && i.mayClaim(e.plan.Object.Namespace) {
@@ -198,6 +200,7 @@ func (i *Inventory) remove(e *entry) []*entry {
 	if i.byUID[e.plan.Object.UID] == e {
 		delete(i.byUID, e.plan.Object.UID)
 	}
+	i.counts.remove(e.census)
 	i.digests.unname(e.plan)
 	i.namespaces.remove(e)
 	return i.detach(e)
@@ -329,7 +332,10 @@ func (i *Inventory) tellLosers(e *entry) {
 }
 
 // refresh replaces the plan of an entry that claims what it did before.
-func (i *Inventory) refresh(e *entry, p *boot.Plan) {
+func (i *Inventory) refresh(e *entry, p *boot.Plan, c census) {
+	i.counts.remove(e.census)
+	i.counts.add(c)
+	e.census = c
 	i.digests.name(p)
 	i.digests.unname(e.plan)
 	if e.holds {

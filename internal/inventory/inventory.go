@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/apimachinery/pkg/labels"
 	toolscache "k8s.io/client-go/tools/cache"
 
@@ -32,7 +33,9 @@ type Options struct {
 	TrustClusterAddresses bool
 	// UntrustedClients are more addresses that prove nothing.
 	UntrustedClients []netip.Prefix
-	Logger           logr.Logger
+	// Registerer takes the metrics; nil means that they are not published.
+	Registerer prometheus.Registerer
+	Logger     logr.Logger
 }
 
 // Inventory implements boot.Source. Create it with New, connect it with
@@ -48,12 +51,15 @@ type Inventory struct {
 	mu         sync.RWMutex
 	objects    map[objectKey]*entry
 	byUID      map[string]*entry
+	counts     counts
 	slots      map[key]*slot
 	booted     booted
 	digests    digests
 	namespaces namespaces
 	untrusted  *prefixSet
 	nodes      map[string][]netip.Prefix
+	// nodeAddrs counts the nodes that have an address.
+	nodeAddrs map[netip.Addr]int
 	// settled: everything was seen once and it was decided who holds; from then
 	// on every event decides what it affects.
 	settled bool
@@ -76,12 +82,14 @@ func New(o Options) *Inventory {
 		options:    o,
 		objects:    map[objectKey]*entry{},
 		byUID:      map[string]*entry{},
+		counts:     counts{},
 		slots:      map[key]*slot{},
 		booted:     booted{},
 		digests:    newDigests(),
 		namespaces: newNamespaces(o),
 		untrusted:  newPrefixSet(),
 		nodes:      map[string][]netip.Prefix{},
+		nodeAddrs:  map[netip.Addr]int{},
 	}
 	for _, p := range o.UntrustedClients {
 		if p, ok := canonicalPrefix(p); ok {
@@ -157,7 +165,7 @@ func (i *Inventory) Conflict(cfg v1alpha1.Config) (Conflict, bool) {
 	if cfg.GetDeletionTimestamp() != nil {
 		return Conflict{}, false
 	}
-	e := newEntry(i.plan(cfg), cfg.GetCreationTimestamp().Unix(), false)
+	e := newEntry(i.plan(cfg), census{}, cfg.GetCreationTimestamp().Unix(), false)
 	i.mu.RLock()
 	defer i.mu.RUnlock()
 	if !i.mayClaim(cfg.GetNamespace()) {
@@ -179,12 +187,12 @@ func (i *Inventory) Conflict(cfg v1alpha1.Config) (Conflict, bool) {
 
 // put takes in a config that was added or changed.
 func (i *Inventory) put(cfg v1alpha1.Config) {
-	next := newEntry(i.plan(cfg), cfg.GetCreationTimestamp().Unix(), cfg.GetDeletionTimestamp() != nil)
+	next := newEntry(i.plan(cfg), censusOf(cfg), cfg.GetCreationTimestamp().Unix(), cfg.GetDeletionTimestamp() != nil)
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	old := i.objects[next.key()]
 	if old != nil && old.sameClaim(next) {
-		i.refresh(old, next.plan)
+		i.refresh(old, next.plan, next.census)
 		return
 	}
 	var doubt []*entry

@@ -279,6 +279,27 @@ func TestAddressesOfTheClusterProveNothing(t *testing.T) {
 	}
 }
 
+// A request that comes from a node itself was translated on its way; one from a pod
+// was not.
+func TestNodesAreToldFromTheirPods(t *testing.T) {
+	i := filled(Options{UntrustedClients: []netip.Prefix{netip.MustParsePrefix("192.0.2.1/32")}})
+	i.putNode(node("one", "10.244.1.0/24", "172.16.0.1", "fd00::1"))
+	i.putNode(node("two", "10.244.2.0/24", "172.16.0.1", "172.16.0.2"))
+	check := func(want map[string]bool) {
+		t.Helper()
+		for addr, is := range want {
+			require.Equal(t, is, i.IsNode(netip.MustParseAddr(addr)), addr)
+		}
+	}
+	check(map[string]bool{"172.16.0.1": true, "::ffff:172.16.0.2": true, "fd00::1": true, "10.244.1.7": false, "192.0.2.1": false, "10.0.0.5": false})
+	i.removeNode("one")
+	check(map[string]bool{"172.16.0.1": true, "fd00::1": false}) // two nodes said that it was theirs
+	i.removeNode("two")
+	check(map[string]bool{"172.16.0.1": false})
+	require.Empty(t, i.nodeAddrs)
+	require.False(t, i.IsNode(netip.Addr{}))
+}
+
 func TestOneSubscriptionForEachReader(t *testing.T) {
 	i := New(Options{})
 	a, b := i.Changed(), i.Changed()

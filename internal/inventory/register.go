@@ -17,6 +17,9 @@ import (
 // syncPeriod is how often we look whether the informers have synced at last.
 const syncPeriod = 20 * time.Millisecond
 
+// +kubebuilder:rbac:groups=boot.ironcore.dev,resources=httpbootconfigs;ipxebootconfigs,verbs=list;watch
+// +kubebuilder:rbac:groups="",resources=nodes;namespaces,verbs=list;watch
+
 // Register subscribes to the informers that the options need. It does not wait
 // for them; the cache may be started before or after. When ctx ends, so do the
 // channels of Changed, while lookups go on with what was seen last. It returns
@@ -34,6 +37,11 @@ func (i *Inventory) Register(ctx context.Context, informers cache.Informers) err
 		{&v1alpha1.IPXEBootConfig{}, i.configHandler(v1alpha1.KindIPXEBootConfig), true},
 		{&corev1.Node{}, handler(i.putNode, func(_, name string) { i.removeNode(name) }), !i.options.TrustClusterAddresses},
 		{&corev1.Namespace{}, handler(i.putNamespace, func(_, name string) { i.removeNamespace(name) }), i.options.ClaimNamespaceSelector != nil},
+	}
+	if r := i.options.Registerer; r != nil {
+		if err := r.Register(collector{i, time.Now}); err != nil {
+			return fmt.Errorf("registering the inventory's metrics: %w", err)
+		}
 	}
 	var registrations []toolscache.ResourceEventHandlerRegistration
 	for _, w := range watches {

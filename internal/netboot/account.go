@@ -23,12 +23,15 @@ func (s *Server) account(v verdict) {
 	default:
 		s.metrics.refusals.WithLabelValues(string(v.refusal), labelOf(v.request)).Inc()
 		if v.plan != nil && s.logging.AllowN(s.options.Now(), 1) {
-			s.options.Logger.Info("Offered no boot", "object", v.plan.Object.String(), "mac", v.request.mac,
-				"client", v.request.text(), "reason", string(v.refusal))
+			s.options.Logger.Info("Offered no boot", "object", v.plan.Object.String(), "boot", bootOf(v.plan.Object, s.options.Attempts.Current(v.plan).Number),
+				"mac", v.request.mac, "client", v.request.text(), "reason", string(v.refusal))
 		}
 	}
 	s.observe(v.seen)
 }
+
+// bootOf is the ID of an attempt's boot, as logs write it.
+func bootOf(object boot.Ref, attempt int64) string { return boot.NewID(object.UID, attempt).String() }
 
 // observe tells each machine's sighting once for each attempt, and again when the
 // attempt was opened since, which may make void what was told of it. A port is
@@ -45,8 +48,8 @@ func (s *Server) observe(seen []boot.Observation) {
 			continue
 		}
 		if s.logging.AllowN(o.Time, 1) {
-			s.options.Logger.Info("Saw a network boot", "object", o.Object.String(), "stage", string(o.Stage), "attempt", o.Attempt,
-				"mac", o.MAC, "client", o.Firmware, "proof", o.Proof.String(), "detail", o.Detail)
+			s.options.Logger.Info("Saw a network boot", "object", o.Object.String(), "boot", bootOf(o.Object, o.Attempt),
+				"stage", string(o.Stage), "attempt", o.Attempt, "mac", o.MAC, "client", o.Firmware, "proof", o.Proof.String(), "detail", o.Detail)
 		}
 		s.options.Attempts.Observe(o)
 	}

@@ -3,6 +3,7 @@ package netboot
 import (
 	"errors"
 	"strings"
+	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 
@@ -49,6 +50,8 @@ const (
 	refusedNotReady refusal = "not-ready"
 	// refusedSpent: the plan says Once, and it was.
 	refusedSpent refusal = "spent"
+	// refusedAborted: somebody ended the attempt, and nothing asked for another.
+	refusedAborted refusal = "aborted"
 	// refusedArmed: a boot that was set through the BMC is in force.
 	refusedArmed refusal = "armed"
 	// refusedUnproven: the plan asks for more proof than an offer can carry.
@@ -215,7 +218,7 @@ func (s *Server) token(p *boot.Plan, o offering, wanted bool) (string, refusal) 
 	var token string
 	if o.proof >= boot.Address && o.proof >= p.MinimumProof && wanted {
 		var err error
-		token, err = s.options.Issuer.Boot(p, boot.Client{Proof: o.proof})
+		token, err = s.minted(p, o)
 		// gate has seen that the attempt is ready, so it is the keys that are not.
 		if refused := refusalOf(err); refused != "" && refused != refusedNotReady {
 			return "", refused
@@ -225,6 +228,29 @@ func (s *Server) token(p *boot.Plan, o offering, wanted bool) (string, refusal) 
 		return "", refusedUnproven
 	}
 	return token, ""
+}
+
+// mintedFor is who a token was minted for, and when: to the minute.
+type mintedFor struct {
+	object  string
+	attempt int64
+	proof   boot.Proof
+	minute  time.Time
+}
+
+// minted returns the token of an offer. One is minted once a minute for a machine at
+// most, however often it asks: all clients together could keep a processor busy with
+// that. What an error says may be over with the next message, so it is not kept.
+func (s *Server) minted(p *boot.Plan, o offering) (string, error) {
+	key := mintedFor{p.Object.UID, o.attempt, o.proof, s.options.Now().Truncate(time.Minute)}
+	if token, ok := s.tokens.peek(key); ok {
+		return token, nil
+	}
+	token, err := s.options.Issuer.Boot(p, boot.Client{Proof: o.proof})
+	if err == nil {
+		s.tokens.get(key, func() string { return token })
+	}
+	return token, err //nolint:wrapcheck // the caller makes a refusal of it
 }
 
 // program returns the name of the program to load by TFTP.

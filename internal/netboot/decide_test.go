@@ -1,6 +1,9 @@
 package netboot
 
 import (
+	"bytes"
+	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -566,4 +569,65 @@ func TestASightingIsToldOnceAndWithoutItsToken(t *testing.T) {
 	require.Len(t, token, 80)
 	require.NotContains(t, w.log.String(), token)
 	require.Contains(t, w.log.String(), string(macA))
+}
+
+// minting counts the tokens that are asked of an issuer: it asks which attempt comes.
+type minting struct {
+	*fakeAttempts
+	asked int
+}
+
+func (m *minting) Coming(p *boot.Plan) (boot.Attempt, error) {
+	m.asked++
+	return m.fakeAttempts.Coming(p)
+}
+
+func TestATokenIsNotMintedForEveryDiscover(t *testing.T) {
+	var issued *minting
+	w := newWorld(t, func(o *Options) {
+		issued = &minting{fakeAttempts: o.Attempts.(*fakeAttempts)}
+		keys, err := boot.NewKeyring(boot.TokenKey{ID: 1, Secret: bytes.Repeat([]byte{7}, 32)})
+		require.NoError(t, err)
+		o.Issuer = boot.NewIssuer(keys, issued, o.Now)
+	})
+	urls := map[string]bool{}
+	ask := func(n int) {
+		for range n {
+			v := w.answer(discover(macA, httpX64, 16), attachedArrival(macA))
+			require.NotNil(t, v.reply, v.refusal)
+			urls[file(v)] = true
+		}
+	}
+	ask(10)
+	require.Equal(t, 1, issued.asked)
+	require.Len(t, urls, 1)
+	w.attempts.current[httpPlan().Object.UID] = boot.Attempt{Number: 1}
+	ask(5)
+	require.Equal(t, 2, issued.asked, "the next attempt has a token of its own")
+	require.Len(t, urls, 2)
+	w.now = w.now.Add(time.Minute)
+	ask(5)
+	require.Equal(t, 3, issued.asked, "keys may have been rotated meanwhile")
+}
+
+func TestNothingIsOfferedInAnAttemptThatWasAborted(t *testing.T) {
+	w := newWorld(t)
+	w.attempts.coming[httpPlan().Object.UID] = fmt.Errorf("%w: boot attempt 1 was aborted", boot.ErrClosed)
+	v := w.answer(discover(macA, httpX64, 16), attachedArrival(macA))
+	require.Nil(t, v.reply)
+	require.Equal(t, refusedAborted, v.refusal)
+	w.account(v)
+	require.Contains(t, w.log.String(), `"boot"="`+boot.NewID(httpPlan().Object.UID, 0).String(), "logs name the boot")
+}
+
+func TestFilesAreServedToAClientWithinBounds(t *testing.T) {
+	w := newWorld(t)
+	one, other := netip.MustParseAddr("10.77.0.50"), netip.MustParseAddr("10.77.0.51")
+	for range filesBurst {
+		require.True(t, w.allowFiles(one))
+	}
+	require.False(t, w.allowFiles(one))
+	require.True(t, w.allowFiles(other))
+	w.now = w.now.Add(time.Second / filesPerSecond)
+	require.True(t, w.allowFiles(one))
 }

@@ -37,7 +37,7 @@ func (s *Server) foreignOffer(packet []byte, source netip.Addr) (boot.Observatio
 		return boot.Observation{}, false
 	}
 	attempt, err := s.options.Attempts.Coming(plans[0])
-	if errors.Is(err, boot.ErrSpent) { // whatever it boots, it is not ours to boot
+	if errors.Is(err, boot.ErrSpent) || errors.Is(err, boot.ErrClosed) { // whatever it boots, it is not ours to boot
 		return boot.Observation{}, false
 	}
 	if server.IsUnspecified() {

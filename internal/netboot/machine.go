@@ -143,6 +143,8 @@ func refusalOf(err error) refusal {
 		return ""
 	case errors.Is(err, boot.ErrSpent):
 		return refusedSpent
+	case errors.Is(err, boot.ErrClosed):
+		return refusedAborted
 	case errors.Is(err, boot.ErrArmed):
 		return refusedArmed
 	case errors.Is(err, boot.ErrUnproven):

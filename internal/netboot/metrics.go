@@ -25,15 +25,15 @@ func newMetrics() *metrics {
 	return &metrics{
 		offers:    counter("offers_total", "Boots that were offered over DHCP, by kind of client and architecture.", "client", "architecture"),
 		refusals:  counter("refusals_total", "DHCP messages of network boot clients that were not answered, by reason and architecture.", "reason", "architecture"),
-		transfers: counter("transfers_total", "TFTP requests, by file and result.", "file", "result"),
+		transfers: counter("transfers_total", "TFTP requests, by file (the name of a program, or other) and result.", "file", "result"),
 		bytes: prometheus.NewCounter(prometheus.CounterOpts{Namespace: ns, Subsystem: sub, Name: "transfer_bytes_total",
 			Help: "Bytes of files that TFTP clients acknowledged or were being sent when they went away."}),
-		active: prometheus.NewGauge(prometheus.GaugeOpts{Namespace: ns, Subsystem: sub, Name: "transfers_active", Help: "TFTP transfers under way."}),
+		active: prometheus.NewGauge(prometheus.GaugeOpts{Namespace: ns, Subsystem: sub, Name: "transfers_active", Help: "TFTP transfers that are under way now."}),
 		dropped: counter("packets_dropped_total",
 			"Packets that the kernel dropped because they came faster than they were read, by interface.", "interface"),
 		failures: counter("send_failures_total", "Offers that could not be sent, by interface.", "interface"),
 		programs: prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: ns, Subsystem: sub, Name: "program_info",
-			Help: "1 for each network boot program that is served, with what its build can do."},
+			Help: "1 for each network boot program that is served: its file and architecture, iPXE's version in it, and whether its build has https, imgverify and an autoexec script."},
 			[]string{"file", "architecture", "version", "https", "imgverify", "autoexec"}),
 	}
 }

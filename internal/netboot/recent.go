@@ -34,6 +34,17 @@ func (r *recent[K, V]) get(k K, create func() V) (V, bool) {
 	return v, ok
 }
 
+// peek returns the value of a key, if it is remembered.
+func (r *recent[K, V]) peek(k K) (V, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	v, ok := r.young[k]
+	if !ok {
+		v, ok = r.old[k]
+	}
+	return v, ok
+}
+
 func (r *recent[K, V]) len() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -25,6 +25,9 @@ const (
 	// A machine that boots asks some ten times in a minute; a NIC's MAC address
 	// that asks more often than this is not answered for a while.
 	perMACEvery, perMACBurst = 500 * time.Millisecond, 20
+	// A boot loader asks for some hundred small files at once, and for most of them in
+	// vain; who asks TFTP more often than this is not answered for a while.
+	filesPerSecond, filesBurst = 50, 500
 	// remembered bounds how many machines are kept in mind at once.
 	remembered = 16384
 	// Log lines about clients, per second and at once.
@@ -41,6 +44,8 @@ type Server struct {
 
 	all     *rate.Limiter
 	perMAC  *recent[boot.MAC, *rate.Limiter]
+	perPeer *recent[netip.Addr, *rate.Limiter]
+	tokens  *recent[mintedFor, string]
 	seen    *recent[sighting, struct{}]
 	logging *rate.Limiter
 	slots   *slots
@@ -113,6 +118,8 @@ func newServer(o Options) *Server {
 		metrics:     newMetrics(),
 		all:         rate.NewLimiter(answersPerSecond, answersBurst),
 		perMAC:      newRecent[boot.MAC, *rate.Limiter](remembered),
+		perPeer:     newRecent[netip.Addr, *rate.Limiter](remembered),
+		tokens:      newRecent[mintedFor, string](remembered),
 		seen:        newRecent[sighting, struct{}](remembered),
 		logging:     rate.NewLimiter(logsPerSecond, logsBurst),
 		slots:       newSlots(),

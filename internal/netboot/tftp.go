@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/pin/tftp/v3"
+	"golang.org/x/time/rate"
 )
 
 const (
@@ -47,6 +48,8 @@ const (
 	resultNotFound = "not-found"
 	resultBusy     = "busy"
 	resultReadOnly = "read-only"
+	// resultRate: the client asks too often.
+	resultRate = "rate"
 )
 
 // files serves one segment's TFTP clients.
@@ -79,6 +82,10 @@ func (s *Server) serveTFTP(ctx context.Context, conn *net.UDPConn, at segment) e
 // read answers a read request. Its errors are sent to the client.
 func (f *files) read(name string, to io.ReaderFrom) error {
 	m, client := f.server.metrics, clientOf(to)
+	if !f.server.allowFiles(client) {
+		m.transfers.WithLabelValues("other", resultRate).Inc()
+		return errBusy
+	}
 	name = canonicalName(name)
 	content, size, err := f.open(name)
 	if err != nil {
@@ -112,6 +119,12 @@ func (f *files) read(name string, to io.ReaderFrom) error {
 	m.transfers.WithLabelValues(name, resultComplete).Inc()
 	f.log("Served a file by TFTP", name, client, "bytes", n)
 	return nil
+}
+
+// allowFiles says whether this client may ask for one more file now.
+func (s *Server) allowFiles(client netip.Addr) bool {
+	limiter, _ := s.perPeer.get(client, func() *rate.Limiter { return rate.NewLimiter(filesPerSecond, filesBurst) })
+	return limiter.AllowN(s.options.Now(), 1)
 }
 
 func (f *files) log(message, name string, client netip.Addr, more ...any) {

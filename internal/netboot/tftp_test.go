@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -224,4 +225,15 @@ func TestAReplacedProgramIsFoundAgain(t *testing.T) {
 	got, _, err := get(t, w.serve(), "ipxe.efi", 512)
 	require.NoError(t, err)
 	require.Equal(t, pe(0x8664, "first"), got)
+}
+
+func TestATFTPFloodOfOneClientIsRefused(t *testing.T) {
+	w := newWorld(t)
+	server := w.serve()
+	for range filesBurst {
+		w.allowFiles(netip.MustParseAddr("127.0.0.1"))
+	}
+	_, _, err := get(t, server, "ipxe.efi", 512)
+	require.ErrorContains(t, err, errBusy.Error())
+	w.counts(1, "other", resultRate)
 }

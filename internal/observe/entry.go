@@ -31,13 +31,19 @@ type entry struct {
 	// pending is what is not written yet; version changes with it.
 	pending report
 	version uint64
+	// progress is how far deliveries have come that are under way, where nothing else
+	// is new of them; it is not journaled, and may be lost.
+	progress progress
 	// aliases maps attempts that were renumbered.
 	aliases []alias
 	// contested and the others are the attempts in which that was reported last.
-	contested, ambiguous, noProgram, portChanged int64
-	foreign                                      foreignSeen
-	offered                                      offered
-	touched                                      time.Time
+	contested, ambiguous, translated, noProgram, portChanged int64
+	// cuts holds the stages whose last delivery here was cut, with one more than the
+	// attempt in which it was.
+	cuts    map[v1alpha1.BootStageName]int64
+	foreign foreignSeen
+	offered offered
+	touched time.Time
 }
 
 type alias struct{ from, to int64 }
@@ -67,6 +73,7 @@ func (e *entry) learn(told boot.Attempt, policy boot.Policy) boot.Attempt {
 
 func (e *entry) renumber(from, to int64) {
 	e.pending.renumber(from, to)
+	e.progress.report.renumber(from, to)
 	e.version++
 	if e.known.Number == from {
 		e.known.Number = to
@@ -108,12 +115,17 @@ func place(o opening, told boot.Attempt, policy boot.Policy) (number int64, open
 		// The spec says Once since: only a commit may open an attempt, and what
 		// was delivered before belongs to an earlier one.
 		return max(told.Number-1, 0), false
+	case told.Aborted && told.Number <= o.Number:
+		// Somebody ended that one, and no boot opens another.
+		return told.Number, false
 	case told.Number < o.Number:
 		return o.Number, true
 	case told.Number == o.Number && apart <= joinWindow:
 		return told.Number, false
 	case at.Before(told.OpenedAt):
 		return told.Number - 1, false
+	case told.Aborted:
+		return told.Number, false
 	case o.Token:
 		return o.Number, false
 	case waiting && told.Open(at):
@@ -147,6 +159,7 @@ func newer(told, known boot.Attempt) boot.Attempt {
 	}
 	out.Spent = told.Spent || known.Spent
 	out.Ambiguous = told.Ambiguous || known.Ambiguous
+	out.Aborted = told.Aborted || known.Aborted
 	if out.Port == (boot.RelayPort{}) {
 		out.Port = known.Port
 	}
@@ -203,6 +216,8 @@ func (e *entry) add(o boot.Observation) bool {
 	case boot.StageAmbiguous:
 		changed = note(&e.pending.Ambiguous, &e.ambiguous, o, sightingOf)
 		e.witness(o)
+	case boot.StageTranslated:
+		changed = note(&e.pending.Translated, &e.translated, o, sightingOf)
 	}
 	if changed {
 		e.version++
@@ -233,9 +248,15 @@ func (e *entry) addStage(o boot.Observation) bool {
 	changed := false
 	name := v1alpha1.BootStageName(o.Stage)
 	before := e.stage(name)
-	if after := mergeStage(before, stageOf(o)); !sameStage(before, after) {
+	after := mergeStage(before, stageOf(o))
+	turned := e.turns(o, after)
+	switch {
+	case turned || !sameStage(before, after):
 		e.pending.Stages = putStage(e.pending.Stages, after)
+		e.pending.setCut(name, !o.Complete && !o.UnderWay && after.CompletedTime == nil)
 		changed = true
+	case after.Sent != before.Sent || after.Size != before.Size:
+		e.progress.Stages = putStage(e.progress.Stages, after)
 	}
 	seen := *sightingOf(o)
 	if seen.Attempt >= e.lastSeen.Attempt && (seen.Addr != e.lastSeen.Addr || (seen.Proof != "" && seen.Proof != e.lastSeen.Proof)) {
@@ -247,10 +268,11 @@ func (e *entry) addStage(o boot.Observation) bool {
 
 // stage is what is known of a stage, written or not.
 func (e *entry) stage(name v1alpha1.BootStageName) v1alpha1.BootStage {
-	if s := findStage(e.pending.Stages, name); s.Attempt >= 0 {
-		return s
+	s := findStage(e.pending.Stages, name)
+	if s.Attempt < 0 {
+		s = findStage(e.written, name)
 	}
-	return findStage(e.written, name)
+	return mergeStage(s, findStage(e.progress.Stages, name))
 }
 
 // witness makes what was seen of the present attempt count at once here.
@@ -296,6 +318,7 @@ func (e *entry) settle(now *state, written report, version uint64) bool {
 	if e.version == version {
 		e.pending = report{}
 	}
+	e.progress.settle(now.boot())
 	// What was told of must not be told again with what came since.
 	for i, s := range e.pending.sightings() {
 		if *s != nil && *s == *written.sightings()[i] {

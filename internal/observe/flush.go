@@ -52,10 +52,11 @@ func (o *Observer) work(ctx context.Context) {
 
 // flush writes what is pending of one object, or queues it for later.
 func (o *Observer) flush(ctx context.Context, uid string) {
-	ref, ok := o.pendingRef(uid)
-	if !ok {
+	ref, pending := o.pendingRef(uid)
+	if !pending {
 		o.queue.Forget(uid)
 		o.flushJournal()
+		o.flushProgress(ctx, uid)
 		return
 	}
 	if o.limiter.Wait(ctx) != nil {
@@ -81,6 +82,23 @@ func (o *Observer) flush(ctx context.Context, uid string) {
 	}
 }
 
+// flushProgress writes how far an object's deliveries have come, if nobody has to
+// wait for that. It may fail: the next progress is told in a moment.
+func (o *Observer) flushProgress(ctx context.Context, uid string) {
+	o.mu.Lock()
+	e := o.entries[uid]
+	has := e != nil && len(e.progress.Stages) > 0
+	o.mu.Unlock()
+	if !has || o.queue.Len() > progressQueue || !o.limiter.Allow() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	if err := o.update(ctx, e.ref, nil); err != nil && !errors.Is(err, boot.ErrNotFound) {
+		o.opts.Logger.V(1).Info("left out the progress of a delivery", "object", e.ref.String(), "error", err.Error())
+	}
+}
+
 // pendingRef returns the object if something of it is pending. What was joined
 // with another replica's attempt, as the cache told, is not pending any more.
 func (o *Observer) pendingRef(uid string) (boot.Ref, bool) {
@@ -90,6 +108,7 @@ func (o *Observer) pendingRef(uid string) (boot.Ref, bool) {
 	if e == nil {
 		return boot.Ref{}, false
 	}
+	e.progress.queued = false
 	if e.pending.empty() {
 		o.journal.done(e.ref)
 		return e.ref, false

@@ -70,6 +70,8 @@ type Options struct {
 	Logger   logr.Logger
 	// Registerer may be nil.
 	Registerer prometheus.Registerer
+	// Spans takes the spans of boots as they end. Default: none.
+	Spans boot.Spans
 	// Delay is how long a report waits for others of the same object. It
 	// defaults to 75 ms.
 	Delay time.Duration
@@ -89,6 +91,9 @@ func (o *Options) complete() error {
 	}
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}
+	}
+	if o.Spans == nil {
+		o.Spans = boot.NoSpans{}
 	}
 	if o.Delay <= 0 {
 		o.Delay = 75 * time.Millisecond
@@ -192,6 +197,9 @@ func (o *Observer) Current(p *boot.Plan) boot.Attempt {
 // that Commit would consume.
 func (o *Observer) Coming(p *boot.Plan) (boot.Attempt, error) {
 	now, cur := o.opts.Clock.Now(), o.Current(p)
+	if cur.Aborted {
+		return cur, errAborted(cur)
+	}
 	if p.Policy == boot.Once {
 		a, err := beginOnce(cur, now)
 		if err == nil && a.Number != cur.Number {
@@ -224,7 +232,7 @@ func (o *Observer) ComingOf(cfg v1alpha1.Config) (attempt int64, until time.Time
 // attempt that Commit will consume: the next one, which exists only once it is
 // committed, where the present one is unspent but has less than ten minutes
 // left. It returns boot.ErrNotReady when no attempt of such a plan was ever
-// opened.
+// opened, and of any plan boot.ErrClosed when the present attempt was aborted.
 //
 // Who has a token of the present attempt boots in it, even where it is closed:
 // firmware asks again for what it was told. Only then it may not be given
@@ -234,6 +242,10 @@ func (o *Observer) Begin(p *boot.Plan, c boot.Client) (boot.Attempt, error) {
 	o.mu.Lock()
 	e := o.entry(p.Object)
 	cur := e.learn(p.Attempt, p.Policy)
+	if cur.Aborted {
+		o.mu.Unlock()
+		return cur, errAborted(cur)
+	}
 	if p.Policy == boot.Once {
 		o.mu.Unlock()
 		return beginOnce(cur, now)
@@ -283,12 +295,19 @@ func (o *Observer) Observe(seen boot.Observation) {
 	o.mu.Lock()
 	e := o.entry(seen.Object)
 	changed := e.add(seen)
+	var wait time.Duration
+	progress := false
 	if changed {
 		o.journal.put(e.ref, e.pending)
+	} else {
+		wait, progress = e.progress.due(o.opts.Clock.Now())
 	}
 	o.mu.Unlock()
-	if changed {
+	switch {
+	case changed:
 		o.persist(seen.Object.UID)
+	case progress:
+		o.queue.AddAfter(seen.Object.UID, wait)
 	}
 }
 
@@ -352,7 +371,8 @@ func (o *Observer) learned(ref boot.Ref, live *state) boot.Attempt {
 // that is empty or longer than 64 bytes, boot.ErrNotFound when the object is
 // gone or another of its name took its place, boot.ErrNotReady when it has no
 // attempt, and boot.ErrClosed when the control plane opened another attempt
-// since this delivery began: what is on its way may be of an older spec.
+// since this delivery began: what is on its way may be of an older spec; or when the
+// attempt was aborted.
 //
 // After boot.ErrUnavailable the commit may still come about. Calling again with
 // the same delivery tells, and makes up for a lost answer.
@@ -426,7 +446,8 @@ func commitResult(err error) string {
 }
 
 // Open opens a new attempt when the spec of cfg or its annotation
-// boot.ironcore.dev/request-boot asks for one that was not opened yet. cfg may
+// boot.ironcore.dev/request-boot asks for one that was not opened yet, and aborts the
+// present one when the annotation boot.ironcore.dev/abort-boot asks for that. cfg may
 // be from a cache: what counts is read again. It does nothing for an object
 // that is paused or gone, and returns boot.ErrUnavailable when the API server is.
 func (o *Observer) Open(ctx context.Context, cfg v1alpha1.Config) error {
@@ -438,6 +459,7 @@ func (o *Observer) Open(ctx context.Context, cfg v1alpha1.Config) error {
 	err := o.update(ctx, refOf(cfg), func(s *state, now time.Time) error {
 		if !paused(s.cfg) {
 			s.openForSpec(now)
+			s.abortIfAsked(now)
 		}
 		return nil
 	})

@@ -22,6 +22,8 @@ type report struct {
 	Opening *opening `json:"opening,omitempty"`
 	// Stages holds at most one entry for each name.
 	Stages []v1alpha1.BootStage `json:"stages,omitempty"`
+	// Cut are those of Stages whose last delivery here ended before its last byte.
+	Cut []v1alpha1.BootStageName `json:"cut,omitempty"`
 	// Last is the last client that was served.
 	Last *sighting `json:"last,omitempty"`
 	// Offer is the last boot that was offered, Port where a relay saw the machine.
@@ -29,6 +31,7 @@ type report struct {
 	Port  *pin                `json:"port,omitempty"`
 	// Ambiguous and the others are what went wrong.
 	Ambiguous   *sighting `json:"ambiguous,omitempty"`
+	Translated  *sighting `json:"translated,omitempty"`
 	Contested   *sighting `json:"contested,omitempty"`
 	Foreign     *sighting `json:"foreign,omitempty"`
 	NoProgram   *sighting `json:"noProgram,omitempty"`
@@ -61,13 +64,13 @@ func (r *report) empty() bool {
 }
 
 func (r *report) sightings() []**sighting {
-	return []**sighting{&r.Last, &r.Ambiguous, &r.Contested, &r.Foreign, &r.NoProgram, &r.PortChanged}
+	return []**sighting{&r.Last, &r.Ambiguous, &r.Translated, &r.Contested, &r.Foreign, &r.NoProgram, &r.PortChanged}
 }
 
 // clone copies everything that later merges change in place.
 func (r *report) clone() report {
 	c := *r
-	c.Stages = slices.Clone(r.Stages)
+	c.Stages, c.Cut = slices.Clone(r.Stages), slices.Clone(r.Cut)
 	return c
 }
 
@@ -107,6 +110,7 @@ func stageOf(o boot.Observation) v1alpha1.BootStage {
 	s := v1alpha1.BootStage{
 		Name: v1alpha1.BootStageName(o.Stage), Attempt: o.Attempt, ClientAddress: addrText(o.Addr),
 		Proof: proofText(o.Proof), StartedTime: micro(o.Time), Digest: string(o.Digest),
+		Sent: max(o.Sent, 0), Size: max(o.Size, 0), MACAddress: printable(string(o.MAC), maxMAC),
 	}
 	if o.Complete {
 		s.CompletedTime = micro(o.Time)
@@ -119,8 +123,8 @@ func sightingOf(o boot.Observation) *sighting {
 }
 
 // mergeStage joins two accounts of one stage: the later attempt wins; within
-// an attempt the first complete delivery, or else the first one. The result
-// does not depend on the order of its arguments.
+// an attempt the first complete delivery, or else the first one, and the most bytes
+// that any of them had sent. The result does not depend on the order of its arguments.
 func mergeStage(a, b v1alpha1.BootStage) v1alpha1.BootStage {
 	if a.Attempt != b.Attempt {
 		if a.Attempt > b.Attempt {
@@ -133,6 +137,7 @@ func mergeStage(a, b v1alpha1.BootStage) v1alpha1.BootStage {
 		won = b
 	}
 	won.StartedTime = earliest(a.StartedTime, b.StartedTime)
+	won.Sent, won.Size = max(a.Sent, b.Sent), max(a.Size, b.Size)
 	return won
 }
 
@@ -149,7 +154,16 @@ func precedes(a, b v1alpha1.BootStage) bool {
 		strings.Compare(a.ClientAddress, b.ClientAddress),
 		strings.Compare(a.Proof, b.Proof),
 		strings.Compare(a.Digest, b.Digest),
+		compareMACs(a.MACAddress, b.MACAddress),
 	) < 0
+}
+
+// compareMACs orders MAC addresses; one that is not known comes last.
+func compareMACs(a, b string) int {
+	if a == "" || b == "" {
+		return -strings.Compare(a, b)
+	}
+	return strings.Compare(a, b)
 }
 
 // compareTimes orders times; none is later than any.
@@ -172,9 +186,10 @@ func earliest(a, b *metav1.MicroTime) *metav1.MicroTime {
 	return b
 }
 
+// sameStage says whether two accounts tell the same but for how far a delivery came.
 func sameStage(a, b v1alpha1.BootStage) bool {
 	return a.Name == b.Name && a.Attempt == b.Attempt && a.ClientAddress == b.ClientAddress && a.Proof == b.Proof && a.Digest == b.Digest &&
-		compareTimes(a.StartedTime, b.StartedTime) == 0 && compareTimes(a.CompletedTime, b.CompletedTime) == 0
+		a.MACAddress == b.MACAddress && compareTimes(a.StartedTime, b.StartedTime) == 0 && compareTimes(a.CompletedTime, b.CompletedTime) == 0
 }
 
 // findStage returns the stage of this name; its Attempt is -1 where there is none.

@@ -57,6 +57,8 @@ func TestMergedStagesDoNotDependOnOrder(t *testing.T) {
 				o.Addr = addrB
 			}
 			o.Proof = boot.Proof(random.IntN(3)) //nolint:gosec // three of them
+			o.MAC = []boot.MAC{"", macA, "52:54:00:00:00:02"}[random.IntN(3)]
+			o.Sent, o.Size = random.Int64N(4), 3*random.Int64N(2)
 			all = append(all, stageOf(o))
 		}
 		fold := func() v1alpha1.BootStage {
@@ -69,7 +71,9 @@ func TestMergedStagesDoNotDependOnOrder(t *testing.T) {
 		want := fold()
 		random.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 		all = append(all, all[random.IntN(len(all))])
-		require.True(t, sameStage(want, fold()), "%+v", all)
+		got := fold()
+		require.True(t, sameStage(want, got), "%+v", all)
+		require.Equal(t, []int64{want.Sent, want.Size}, []int64{got.Sent, got.Size}, "%+v", all)
 	}
 }
 

@@ -111,16 +111,25 @@ func (s *state) set(now time.Time, kind string, value bool, reason, message stri
 func (s *state) open(number int64, at, now time.Time, cause string) {
 	b := s.boot()
 	b.Attempt, b.OpenedTime, b.OpenedBy = number, micro(at), cause
-	b.SecretAddress = ""
+	b.SecretAddress, b.Aborted = "", 0
+	s.name()
 	if cause != causeBootDelivery {
 		b.RelayPort = nil
 	}
 	s.clearForeign(number, cause, now)
-	if meta.IsStatusConditionTrue(s.cfg.ConfigStatus().Conditions, v1alpha1.ConditionClientAddressAmbiguous) {
+	if s.attempt().Ambiguous {
 		s.set(now, v1alpha1.ConditionClientAddressAmbiguous, false, v1alpha1.ReasonOneMachine,
 			fmt.Sprintf("No request for another machine came from this machine's address since attempt %d was opened.", number))
 	}
-	s.derive(now)
+	s.derive(&report{}, now)
+}
+
+// name gives the present attempt its ID. An object that came from another cluster has
+// another UID than the one that its ID was made of.
+func (s *state) name() {
+	if b := s.boot(); b.Attempt > 0 {
+		b.ID = boot.NewID(string(s.cfg.GetUID()), b.Attempt).String()
+	}
 }
 
 // openForSpec begins an attempt when the spec or the annotation asks for one
@@ -141,13 +150,13 @@ func (s *state) openForSpec(now time.Time) {
 	}
 }
 
-// asksForAttempt says whether openForSpec would change anything.
+// asksForAttempt says whether openForSpec or abortIfAsked would change anything.
 func asksForAttempt(cfg v1alpha1.Config) bool {
 	b := cfg.ConfigStatus().Boot
 	if b == nil {
 		b = &v1alpha1.BootStatus{}
 	}
-	return cfg.GetGeneration() != b.OpenedGeneration || requestOf(cfg) != b.Request
+	return cfg.GetGeneration() != b.OpenedGeneration || requestOf(cfg) != b.Request || asksToAbort(cfg)
 }
 
 // paused says whether the operator is to leave this object alone.
@@ -188,12 +197,14 @@ func (s *state) apply(r *report, now time.Time) {
 		b.SecretAddress = st.ClientAddress
 	}
 	b.Offer = mergeOffer(b.Offer, r.Offer)
+	s.nameInterface()
 	s.foreign(r.Foreign, now)
 	if r.Ambiguous != nil && r.Ambiguous.Attempt >= b.Attempt {
 		s.set(now, v1alpha1.ConditionClientAddressAmbiguous, true, v1alpha1.ReasonSeveralMachines,
 			fmt.Sprintf("Requests for several machines came from %s in attempt %d: the address proves nothing, and no secret is served by it until a new attempt is opened.", r.Ambiguous.Addr, b.Attempt))
 	}
-	s.derive(now)
+	s.translated(r, now)
+	s.derive(r, now)
 }
 
 // firstSecret returns the first complete delivery of a secret in the present
@@ -223,21 +234,24 @@ func (s *state) sight(addr, proof string) {
 	}
 }
 
-// derive makes the conditions say what the stages say.
-func (s *state) derive(now time.Time) {
+// derive makes the conditions say what the stages say, of which a report has just
+// told some.
+func (s *state) derive(told *report, now time.Time) {
 	b := s.boot()
+	aborted := s.attempt().Aborted
 	for _, st := range b.Stages {
 		f, ok := fetched[st.Name]
 		if !ok {
 			continue
 		}
 		switch {
+		case aborted && (st.Attempt != b.Attempt || st.CompletedTime == nil):
+			s.setAborted(f.condition, now)
 		case st.Attempt != b.Attempt:
 			s.set(now, f.condition, false, v1alpha1.ReasonNewAttempt,
 				fmt.Sprintf("Not delivered in attempt %d yet; last seen in attempt %d from %s.", b.Attempt, st.Attempt, st.ClientAddress))
 		case st.CompletedTime == nil:
-			s.set(now, f.condition, false, f.incomplete,
-				fmt.Sprintf("A delivery to %s was cut in attempt %d.", st.ClientAddress, b.Attempt))
+			s.unfinished(st, told, now)
 		default:
 			s.set(now, f.condition, true, f.delivered,
 				fmt.Sprintf("Delivered to %s in attempt %d.", st.ClientAddress, b.Attempt))
@@ -272,7 +286,8 @@ type commitment struct {
 // boot.ErrSpent, boot.ErrNotReady when there never was an attempt, and
 // boot.ErrClosed when the control plane opened another attempt since the
 // delivery began, since these bytes may be of an older spec, and must not consume
-// it; and where the object is paused, which may be moving to another cluster.
+// it; where that attempt was aborted; and where the object is paused, which may be
+// moving to another cluster.
 func (s *state) commit(c commitment, now time.Time) error {
 	b, cur := s.boot(), s.attempt()
 	if b.Served != nil && b.Served.Delivery == c.delivery {
@@ -285,6 +300,8 @@ func (s *state) commit(c commitment, now time.Time) error {
 		return fmt.Errorf("%w: no boot attempt was opened yet", boot.ErrNotReady)
 	case cur.Spent:
 		return boot.ErrSpent
+	case cur.Aborted:
+		return errAborted(cur)
 	case c.attempt.Number < cur.Number, c.attempt.Number == cur.Number && b.OpenedBy == causeSpecChanged && !sameInstant(c.attempt.OpenedAt, cur.OpenedAt):
 		return fmt.Errorf("%w: attempt %d was opened during the delivery", boot.ErrClosed, cur.Number)
 	}

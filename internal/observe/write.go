@@ -23,6 +23,13 @@ import (
 // errConflict: the object changed between the read and the write.
 var errConflict = errors.New("the object was changed by someone else")
 
+// Events are of the older API here: any process that serves writes them, with a
+// recorder that needs no manager.
+//
+// +kubebuilder:rbac:groups=boot.ironcore.dev,resources=httpbootconfigs;ipxebootconfigs,verbs=get
+// +kubebuilder:rbac:groups=boot.ironcore.dev,resources=httpbootconfigs/status;ipxebootconfigs/status,verbs=patch
+// +kubebuilder:rbac:groups="",resources=events,verbs=create;patch
+
 // change works on a live state; an error leaves the object as it is.
 type change func(s *state, now time.Time) error
 
@@ -58,6 +65,7 @@ func (o *Observer) tryUpdate(ctx context.Context, ref boot.Ref, change change) e
 		}
 	}
 	if !next.same(before) {
+		next.name()
 		if err := o.write(ctx, live, next); err != nil {
 			return err
 		}
@@ -129,7 +137,9 @@ func (o *Observer) take(ref boot.Ref, live *state) (report, uint64) {
 		return report{}, 0
 	}
 	e.learn(live.attempt(), live.policy())
-	return e.pending.clone(), e.version
+	pending := e.pending.clone()
+	pending.with(&e.progress)
+	return pending, e.version
 }
 
 // write applies the whole owned part of next to the object as it was read.
@@ -177,6 +187,7 @@ func applyConfiguration(live v1alpha1.Config, next *state) (runtime.ApplyConfigu
 func (o *Observer) settle(ref boot.Ref, now *state, written report, version uint64) {
 	o.mu.Lock()
 	e := o.entry(ref)
+	e.progress.written = o.opts.Clock.Now()
 	if e.settle(now, written, version) {
 		o.journal.done(ref)
 	}
@@ -200,17 +211,13 @@ func (o *Observer) announce(before, next *state) {
 	a, b := before.attempt(), next.attempt()
 	if b.Number != a.Number {
 		o.metrics.opened.WithLabelValues(next.boot().OpenedBy).Inc()
+		o.opts.Logger.Info("a boot attempt was opened", "object", refOf(next.cfg).String(), "boot", next.boot().ID, "attempt", b.Number, "cause", next.boot().OpenedBy)
 		o.event(next, corev1.EventTypeNormal, v1alpha1.ReasonAttemptOpened,
 			fmt.Sprintf("Boot attempt %d was opened: %s.", b.Number, next.boot().OpenedBy))
 	}
-	for _, st := range next.boot().Stages {
-		was := findStage(before.boot().Stages, st.Name)
-		f, ok := fetched[st.Name]
-		if ok && st.CompletedTime != nil && (was.Attempt != st.Attempt || was.CompletedTime == nil) {
-			o.event(next, corev1.EventTypeNormal, f.delivered,
-				fmt.Sprintf("Delivered to %s in attempt %d.", st.ClientAddress, st.Attempt))
-		}
-	}
+	o.announceStages(before, next)
+	o.announceOutcome(before, next, o.opts.Clock.Now())
+	o.announcePlace(before, next)
 	if b.Ambiguous && (!a.Ambiguous || a.Number != b.Number) {
 		o.event(next, corev1.EventTypeWarning, v1alpha1.ConditionClientAddressAmbiguous,
 			fmt.Sprintf("Requests for several machines came from one address in attempt %d.", b.Number))
@@ -218,6 +225,7 @@ func (o *Observer) announce(before, next *state) {
 	if was, offer := before.boot().Offer, next.boot().Offer; offer != nil && (was == nil || was.Attempt != offer.Attempt || clientOf(was) != clientOf(offer)) {
 		o.event(next, corev1.EventTypeNormal, v1alpha1.ReasonBootOffered,
 			fmt.Sprintf("Offered attempt %d to %s, %s.", offer.Attempt, offer.MACAddress, cmp.Or(offer.Firmware, "of unknown firmware")))
+		o.span(next, offer.Attempt, boot.SpanOffer, offer.Time.Time, offer.Time.Time, nil, "mac", offer.MACAddress, "firmware", offer.Firmware)
 	}
 	if f := next.foreignMessage(); f != "" && f != before.foreignMessage() {
 		o.event(next, corev1.EventTypeWarning, v1alpha1.ReasonForeignBootOffer, f)
@@ -227,6 +235,7 @@ func (o *Observer) announce(before, next *state) {
 // announceNotices tells of what only this replica saw, and no status keeps.
 func (o *Observer) announceNotices(s *state, r report) {
 	if c := r.Contested; c != nil {
+		o.metrics.stages.WithLabelValues(secretStage(s), stageContested).Inc()
 		o.event(s, corev1.EventTypeWarning, v1alpha1.ReasonSecretContested,
 			fmt.Sprintf("%s asked for the secret of attempt %d, which another address had fetched, and was refused.", c.Addr, c.Attempt))
 	}

@@ -25,6 +25,8 @@ type record struct {
 	// generation and attempt: a change of either makes what is in memory doubtful.
 	generation int64
 	attempt    boot.Attempt
+	// once: the machine boots once, and not whenever it likes.
+	once bool
 }
 
 // purpose is what a document is for.
@@ -108,7 +110,7 @@ func (c *configs) document(uid string, p purpose) (documentKey, bool) {
 
 func recordOf(cfg v1alpha1.Config) *record {
 	c := cfg.Common()
-	r := &record{uid: string(cfg.GetUID()), generation: cfg.GetGeneration(), attempt: claim.Attempt(cfg)}
+	r := &record{uid: string(cfg.GetUID()), generation: cfg.GetGeneration(), attempt: claim.Attempt(cfg), once: c.BootPolicy == v1alpha1.BootPolicyOnce}
 	r.documents[forMachine] = documentKey{
 		object: r.uid, purpose: forMachine, namespace: cfg.GetNamespace(),
 		secret: nameOf(c.IgnitionSecretRef), metaData: nameOf(c.MetaDataSecretRef), networkData: nameOf(c.NetworkDataSecretRef),

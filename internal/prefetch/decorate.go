@@ -23,6 +23,7 @@ type warmingAttempts struct {
 func (a warmingAttempts) Begin(p *boot.Plan, c boot.Client) (boot.Attempt, error) {
 	attempt, err := a.Attempts.Begin(p, c)
 	if err == nil {
+		a.prefetch.pulls.await(p, attempt.Number)
 		a.prefetch.Warm(p)
 	}
 	return attempt, err
@@ -39,6 +40,9 @@ type hurryingBlobs struct {
 	inner    boot.Blobs
 	prefetch *Prefetch
 }
+
+// openable is what a store says cheaply: that Open would find a blob.
+type openable interface{ Openable(d boot.Digest) bool }
 
 const (
 	// Five idle seconds end a firmware's boot: answer well before.
@@ -59,6 +63,9 @@ func (b hurryingBlobs) Open(ctx context.Context, d boot.Digest) (boot.Blob, erro
 	for {
 		select {
 		case <-poll.C:
+			if s, ok := b.inner.(openable); ok && !s.Openable(d) {
+				continue // each Open is counted
+			}
 			if blob, err = b.inner.Open(ctx, d); !errors.Is(err, boot.ErrNotReady) {
 				return blob, err
 			}

@@ -216,6 +216,8 @@ func withPullSecret(name string) func(*v1alpha1.HTTPBootConfig) {
 	return func(c *v1alpha1.HTTPBootConfig) { c.Spec.PullSecretRef = &corev1.LocalObjectReference{Name: name} }
 }
 
+func once(c *v1alpha1.HTTPBootConfig) { c.Spec.BootPolicy = v1alpha1.BootPolicyOnce }
+
 func attempted(n int64, served time.Time) func(*v1alpha1.HTTPBootConfig) {
 	return func(c *v1alpha1.HTTPBootConfig) {
 		opened := metav1.NewMicroTime(epoch)

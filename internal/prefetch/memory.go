@@ -1,6 +1,8 @@
 package prefetch
 
 import (
+	"context"
+
 	"github.com/boot-operator/boot-operator/internal/boot"
 )
 
@@ -9,7 +11,7 @@ func (s *secrets) fresh(k documentKey) (document, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	d := s.find(k)
-	if d == nil {
+	if d == nil || !s.clock.Now().Before(d.expires) {
 		return document{}, false
 	}
 	age := s.clock.Since(d.readAt)
@@ -30,13 +32,14 @@ func (s *secrets) old(k documentKey) (document, bool) {
 	return *d, true
 }
 
-// find returns what is known under exactly this key and has not expired.
+// find returns what is known under exactly this key. It may have expired: as long as
+// the API server does not answer there is nothing else, see expire.
 func (s *secrets) find(k documentKey) *document {
 	d := s.documents[k.slot()]
 	switch {
 	case d == nil:
 		return nil
-	case d.key != k || !s.clock.Now().Before(d.expires):
+	case d.key != k:
 		s.forget(d)
 		return nil
 	}
@@ -101,17 +104,23 @@ func (s *secrets) reconsider(d *document, before, after *record) {
 	if after.generation != before.generation || after.attempt.Number != before.attempt.Number {
 		d.readAt = d.readAt.Add(-s.revalidate) // a new boot gets what is there now
 	}
-	// The end of the attempt that the machine began here ends our need of it. A
-	// delivery before that was of an earlier attempt.
-	if served := after.attempt.SecretServedAt; !served.IsZero() && !served.Before(d.warmedAt) {
+	// Where the machine boots once, the end of the attempt that it began here ends our
+	// need of it. A delivery before that was of an earlier attempt. A machine that boots
+	// whenever it likes may do so while the API server is away.
+	if served := after.attempt.SecretServedAt; after.once && !served.IsZero() && !served.Before(d.warmedAt) {
 		if end := served.Add(boot.SecretGrace); end.Before(d.expires) {
 			d.expires = end
 		}
 	}
 }
 
-// expire drops what is not needed any more.
+// expire drops what is not needed any more, if it could be read again: machines that
+// boot while the API server is away have what was in memory when it went.
 func (s *secrets) expire() {
+	due := s.due()
+	if len(due) == 0 || !s.answers(due[0]) {
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.clock.Now()
@@ -120,6 +129,28 @@ func (s *secrets) expire() {
 			s.forget(d)
 		}
 	}
+}
+
+// due returns the keys of what has expired.
+func (s *secrets) due() []documentKey {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.clock.Now()
+	var keys []documentKey
+	for _, d := range s.documents {
+		if !now.Before(d.expires) {
+			keys = append(keys, d.key)
+		}
+	}
+	return keys
+}
+
+// answers says whether the API server answers to a read of a document's Secrets.
+func (s *secrets) answers(k documentKey) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), s.timeout)
+	defer cancel()
+	_, _, err := s.fetch(ctx, k)
+	return err == nil
 }
 
 // clear forgets all documents.

@@ -25,8 +25,8 @@ func newMetrics(r prometheus.Registerer, p *pulls, s *secrets) (*metrics, error)
 	}
 	m := &metrics{
 		pulls:    counter("pulls_total", "result", "Pulls of artifacts that statuses name, by result: ok or failed."),
-		reads:    counter("secret_reads_total", "result", "Reads of Ignition Secrets from the API server, by result: ok, invalid or unavailable."),
-		requests: counter("secret_requests_total", "from", "Requests for Ignition documents, by where the answer came from: memory, read, stale (memory, while the API server did not answer) or none."),
+		reads:    counter("secret_reads_total", "result", "Reads of the Secrets of machines that boot from the API server, by result: ok, invalid or unavailable."),
+		requests: counter("secret_requests_total", "from", "Requests for documents of machines, by where the answer came from: memory, read, stale (memory, while the API server did not answer) or none."),
 	}
 	if r == nil {
 		return m, nil
@@ -35,8 +35,8 @@ func newMetrics(r prometheus.Registerer, p *pulls, s *secrets) (*metrics, error)
 	for _, c := range []prometheus.Collector{
 		m.pulls, m.reads, m.requests,
 		gauge("artifacts_missing", "Artifacts that statuses name and that are not in the store yet.", p.missing),
-		gauge("secrets", "Ignition documents in memory.", func() int { count, _ := s.size(); return count }),
-		gauge("secrets_bytes", "Bytes of Ignition documents in memory.", func() int { _, bytes := s.size(); return bytes }),
+		gauge("secrets", "Documents of machines (Ignition, user data) in memory.", func() int { count, _ := s.size(); return count }),
+		gauge("secrets_bytes", "Size of the documents of machines in memory, in bytes.", func() int { _, bytes := s.size(); return bytes }),
 	} {
 		errs = append(errs, r.Register(c))
 	}

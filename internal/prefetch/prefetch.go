@@ -60,7 +60,9 @@ type Options struct {
 	// ReadTimeout is how long a machine waits for a Secret.
 	ReadTimeout time.Duration
 	// Clock is the time of backoff and expiry; the real one if nil.
-	Clock      clock.WithDelayedExecution
+	Clock clock.WithDelayedExecution
+	// Spans takes the pulls that boots waited for; nil means boot.NoSpans.
+	Spans      boot.Spans
 	Registerer prometheus.Registerer
 	Logger     logr.Logger
 }
@@ -78,6 +80,11 @@ type Prefetch struct {
 }
 
 var _ boot.Secrets = (*Prefetch)(nil)
+
+// The right that all of the operator reads Secrets by. It is a role of its own, so that
+// it can be granted in some namespaces only.
+//
+// +kubebuilder:rbac:groups="",resources=secrets,verbs=get
 
 // New returns a Prefetch that knows nothing yet. It returns boot.ErrInvalid
 // when a part is missing, and an error when its metrics cannot be registered.
@@ -112,6 +119,9 @@ func (o *Options) setDefaults() {
 	}
 	if o.ReadTimeout <= 0 {
 		o.ReadTimeout = DefaultReadTimeout
+	}
+	if o.Spans == nil {
+		o.Spans = boot.NoSpans{}
 	}
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}

@@ -42,7 +42,9 @@ type want struct {
 	tried map[way]struct{}
 	state state
 	// urgent: a machine is asking for it.
-	urgent   bool
+	urgent bool
+	// boots are those that wait for it, some of them if they are many.
+	boots    []awaiting
 	failures int
 	lastTry  time.Time
 	timer    clock.Timer
@@ -58,6 +60,7 @@ type pulls struct {
 	clock       clock.WithDelayedExecution
 	logger      logr.Logger
 	metrics     *metrics
+	spans       boot.Spans
 
 	mu      sync.Mutex
 	ctx     context.Context //nolint:containedctx // the life of Run, set by start
@@ -74,7 +77,7 @@ type pulls struct {
 func newPulls(o Options) *pulls {
 	return &pulls{
 		store: o.Store, credentials: pullSecrets{o.Reader, o.Credentials}.read, concurrency: o.Concurrency,
-		clock: o.Clock, logger: o.Logger, wants: map[boot.Digest]*want{}, first: map[boot.Digest]struct{}{},
+		clock: o.Clock, logger: o.Logger, spans: o.Spans, wants: map[boot.Digest]*want{}, first: map[boot.Digest]struct{}{},
 	}
 }
 
@@ -297,6 +300,7 @@ func (p *pulls) ended(ctx context.Context, w *want, y way, err error) {
 	}
 	delete(p.first, w.digest)
 	p.metrics.pulled(err)
+	p.record(w, y, err)
 	w.cancel, w.urgent = nil, false
 	if err == nil {
 		w.state, w.failures = pulled, 0

@@ -200,15 +200,19 @@ func TestWhenADocumentIsDropped(t *testing.T) {
 			f.clock.Step(2 * time.Second)
 		}, 1},
 		{"the secret was served", func(f *fixture) {
-			f.put(config("one", "secret", attempted(1, epoch.Add(time.Second))))
+			f.put(config("one", "secret", once, attempted(1, epoch.Add(time.Second))))
 			f.clock.Step(boot.SecretGrace + time.Second)
 		}, 0},
 		{"the secret was served just now", func(f *fixture) {
-			f.put(config("one", "secret", attempted(1, epoch.Add(time.Second))))
+			f.put(config("one", "secret", once, attempted(1, epoch.Add(time.Second))))
 			f.clock.Step(boot.SecretGrace)
 		}, 1},
+		{"the secret was served to a machine that boots whenever it likes", func(f *fixture) {
+			f.put(config("one", "secret", attempted(1, epoch.Add(time.Second))))
+			f.clock.Step(boot.AttemptLifetime - time.Second)
+		}, 1},
 		{"it was served in an attempt before", func(f *fixture) {
-			f.put(config("one", "secret", attempted(1, epoch.Add(-time.Second))))
+			f.put(config("one", "secret", once, attempted(1, epoch.Add(-time.Second))))
 			f.clock.Step(2 * boot.SecretGrace)
 		}, 1},
 		{"the config is gone", func(f *fixture) { f.drop(objectKey{"HTTPBootConfig", "default", "one"}) }, 0},
@@ -345,4 +349,26 @@ func TestCloudInitAndScriptAreRefusedWhereThePlanHasNone(t *testing.T) {
 	_, err = f.Script(t.Context(), p)
 	require.ErrorIs(t, err, boot.ErrUnavailable, "the config names no script any more")
 	require.Equal(t, 1, f.reader.count())
+}
+
+// Machines that boot again and again while the API server is away have what was in
+// memory when it went, for however long that is.
+func TestNothingIsForgottenWhileTheAPIServerIsAway(t *testing.T) {
+	f := newFixture(t)
+	f.reader.holding("secret", "text")
+	f.put(config("one", "secret"))
+	_, err := f.Ignition(t.Context(), plan("one"))
+	require.NoError(t, err)
+	f.reader.set(func() { f.reader.broken = true })
+	for range 5 {
+		f.clock.Step(boot.AttemptLifetime)
+		f.secrets.expire()
+		document, err := f.Ignition(t.Context(), plan("one"))
+		require.NoError(t, err)
+		require.Equal(t, "text", string(document))
+	}
+	f.reader.set(func() { f.reader.broken = false })
+	f.secrets.expire()
+	n, _ := f.secrets.size()
+	require.Zero(t, n, "it can be read again")
 }

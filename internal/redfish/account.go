@@ -37,6 +37,8 @@ type account struct {
 	// manager is what the BMC's Manager said, and when.
 	manager   manager
 	managerAt time.Time
+	// vendor is the label that the BMC was counted under last.
+	vendor string
 }
 
 // enter waits for the turn at a BMC, and for a global slot. The account must be
@@ -138,6 +140,7 @@ func (c *Clients) settle(a *account, con Connection, l *link, err error) {
 	} else if l.answered {
 		a.refused = ""
 	}
+	a.vendor = l.tally.vendor
 	if l.quiet > 0 {
 		a.quietUntil = c.now().Add(l.quiet)
 	}

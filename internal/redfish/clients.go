@@ -42,15 +42,16 @@ func set[T int | int64 | float64 | time.Duration](to *T, value T) {
 }
 
 // Clients speaks to many BMCs and keeps each from being asked too much. It is
-// safe for concurrent use.
+// safe for concurrent use, and collects the figures about BMCs for Prometheus.
 type Clients struct {
 	limits Limits
 	now    func() time.Time
 	sleep  func(ctx context.Context, d time.Duration) error
 	random func() float64
 	// key makes fingerprints of credentials; it is of this process only.
-	key    [32]byte
-	global chan struct{}
+	key     [32]byte
+	global  chan struct{}
+	metrics *metrics
 
 	mu   sync.Mutex
 	bmcs map[string]*account
@@ -60,7 +61,7 @@ type Clients struct {
 
 // New returns Clients that hold o's limits.
 func New(o Options) *Clients {
-	c := &Clients{limits: o.Limits.withDefaults(), now: o.Now, sleep: o.Sleep, random: o.Random, bmcs: map[string]*account{}}
+	c := &Clients{limits: o.Limits.withDefaults(), now: o.Now, sleep: o.Sleep, random: o.Random, metrics: newMetrics(), bmcs: map[string]*account{}}
 	if c.now == nil {
 		c.now = time.Now
 	}
@@ -96,7 +97,11 @@ func sleep(ctx context.Context, d time.Duration) error {
 // it refused before (ErrUnauthorized); see Forget.
 func (c *Clients) Do(ctx context.Context, con Connection, f func(ctx context.Context, bmc BMC) error) error {
 	return c.do(ctx, con, func(ctx context.Context, b *bmc) error {
-		if err := b.choose(ctx); err != nil {
+		err := b.choose(ctx)
+		if vendor := b.vendor(); err == nil || vendor != otherVendor {
+			b.conn.link.tally.vendor = vendor
+		}
+		if err != nil {
 			return err
 		}
 		return f(ctx, b)
@@ -109,22 +114,26 @@ func (c *Clients) do(ctx context.Context, con Connection, f func(ctx context.Con
 	defer cancel()
 	a, err := c.enter(ctx, con)
 	if err != nil {
+		c.metrics.failed(otherVendor, err)
 		return err
 	}
 	defer c.leave(a)
 	if err := c.mayAsk(a, con); err != nil {
+		c.metrics.failed(c.vendorOf(a), err)
 		return err
 	}
 	l, err := c.link(con, a)
 	if err != nil {
 		return err
 	}
+	defer c.metrics.add(l.tally)
 	defer l.close()
 	b, err := l.connect(ctx)
 	if err == nil {
 		err = f(ctx, b)
 	}
 	c.settle(a, con, l, err)
+	c.metrics.failed(l.tally.vendor, err)
 	return err
 }
 

@@ -35,12 +35,14 @@ type link struct {
 	quiet             time.Duration
 	// url is the URL of the boot that is being set: it holds a token.
 	url string
+	// tally is what is counted of this operation.
+	tally *tally
 }
 
 func (c *Clients) link(con Connection, a *account) (*link, error) {
-	l := &link{clients: c, account: a, con: con}
+	l := &link{clients: c, account: a, con: con, tally: &tally{vendor: c.vendorOf(a)}}
 	t := &transport{
-		address: con.Address, timeout: c.limits.Timeout, maxBody: c.limits.MaxBody, now: c.now, authorize: l.authorize,
+		address: con.Address, timeout: c.limits.Timeout, maxBody: c.limits.MaxBody, now: c.now, authorize: l.authorize, tally: l.tally,
 		pace: func(ctx context.Context) error { return c.pace(ctx, a) },
 	}
 	var err error

@@ -39,6 +39,7 @@ type transport struct {
 	now     func() time.Time
 	// authorize adds the credentials to a request.
 	authorize func(r *http.Request)
+	tally     *tally
 }
 
 // answer is what is kept of a response beside what gofish keeps.
@@ -123,11 +124,13 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if t.authorize != nil {
 		t.authorize(req)
 	}
+	start := t.now()
 	resp, err := t.base.RoundTrip(req)
-	if err != nil {
-		return nil, err
+	if err == nil {
+		resp, err = t.keep(a, resp)
 	}
-	return t.keep(a, resp)
+	t.tally.request(a, err, t.now().Sub(start))
+	return resp, err
 }
 
 // keep reads the body within its bound and remembers what matters of the answer.

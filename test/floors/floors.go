@@ -51,6 +51,7 @@ var table = map[string]floor{
 	"internal/artifact":    {number: 1, only: []string{"internal/boot"}, noKubernetes: true},
 	"internal/translate":   {number: 1, only: []string{"api/v1alpha1", "internal/boot"}},
 	"internal/userdata":    {number: 1, only: []string{"api/v1alpha1", "internal/boot"}},
+	"internal/timeline":    {number: 1, only: []string{"api/v1alpha1", "internal/boot"}},
 	"internal/render":      {number: 1, only: []string{"internal/boot"}, noKubernetes: true},
 	"internal/dhcprecipe":  {number: 1, only: []string{"internal/boot"}, noKubernetes: true},
 	"internal/ignition":    {number: 1, only: []string{"internal/boot"}, noKubernetes: true},
@@ -60,6 +61,7 @@ var table = map[string]floor{
 	"internal/qemu":        {number: 1, only: []string{}, noKubernetes: true},
 	"internal/networkdata": {number: 1, only: []string{"internal/boot"}, noKubernetes: true},
 	"internal/presence":    {number: 1, only: []string{}},
+	"internal/tracing":     {number: 1, only: []string{"internal/boot"}, noKubernetes: true},
 
 	"internal/boot": {number: 0, noKubernetes: true},
 	"api/":          {number: 0},

@@ -196,6 +196,7 @@ func (r *reconciler) pulled(cfg v1alpha1.Config, t target, reason string) error 
 	key := keyOf(cfg)
 	named := r.nameSecrets(key, t)
 	status := cfg.ConfigStatus()
+	before := *status
 	known := wasTrue(cfg, v1alpha1.ConditionArtifactsReady)
 	switch {
 	case known == nil:
@@ -204,6 +205,12 @@ func (r *reconciler) pulled(cfg v1alpha1.Config, t target, reason string) error 
 		known = nil
 	}
 	v := r.fetches.want(key, t, pinned(status.Artifacts, t.url))
+	switch {
+	case heard(&before, cfg.GetGeneration(), v):
+		r.fetches.take(key)
+	case v.err != nil:
+		r.record(cfg) // what succeeds is recorded once its attempt is open
+	}
 	for p, secret := range named {
 		if version, seen := v.seen[secret]; seen && !r.secrets.mark(secretUse{key, p}, version) {
 			v.next = soon

@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/boot-operator/boot-operator/api/v1alpha1"
@@ -42,7 +43,7 @@ func (r *reconciler) compose(ctx context.Context, cfg v1alpha1.Config) (again ti
 		return 0, phase.Terminal(v1alpha1.ReasonComposeFailed, errors.New("this operator composes no UKIs"))
 	}
 	attempt, until, err := r.Attempts.ComingOf(cfg)
-	if errors.Is(err, boot.ErrSpent) {
+	if errors.Is(err, boot.ErrSpent) || errors.Is(err, boot.ErrClosed) {
 		return 0, nil // nothing is booted before another attempt is opened
 	}
 	if err != nil {
@@ -70,7 +71,12 @@ func (r *reconciler) composed(ctx context.Context, cfg v1alpha1.Config, attempt 
 	}
 	if err == nil {
 		var made *v1alpha1.ComposedUKI
-		if made, err = r.Composer.Compose(ctx, cfg, attempt, signer); err == nil {
+		start := r.Clock.Now()
+		made, err = r.Composer.Compose(ctx, cfg, attempt, signer)
+		if err == nil || firstFailure(cfg) {
+			r.span(cfg, attempt, boot.Span{Name: boot.SpanCompose, Start: start, End: r.Clock.Now(), Err: err})
+		}
+		if err == nil {
 			status.Composed = made
 			return nil
 		}
@@ -85,6 +91,12 @@ func (r *reconciler) composed(ctx context.Context, cfg v1alpha1.Config, attempt 
 		return phase.Terminal(v1alpha1.ReasonComposeFailed, err)
 	}
 	return phase.Retry(v1alpha1.ReasonComposeFailed, err)
+}
+
+// firstFailure says that a config's UKI was not found to be impossible to compose yet.
+func firstFailure(cfg v1alpha1.Config) bool {
+	c := meta.FindStatusCondition(cfg.ConfigStatus().Conditions, v1alpha1.ConditionReady)
+	return c == nil || c.Reason != v1alpha1.ReasonComposeFailed || c.ObservedGeneration != cfg.GetGeneration()
 }
 
 // trusted returns ErrUnverified where what this signer makes, or what nobody signs,

@@ -104,6 +104,9 @@ type fetch struct {
 	failures int
 	due      time.Time
 	view
+	// steps tell what the last fetch did that had news, untold who has not heard.
+	steps  []boot.Span
+	untold map[configKey]struct{}
 }
 
 func newFetches(o Options, s *secrets, wake func(configKey)) *fetches {
@@ -161,6 +164,7 @@ func (f *fetches) forget(k configKey) {
 func (f *fetches) leave(k configKey, t target) {
 	e := f.all[t]
 	delete(e.users, k)
+	delete(e.untold, k)
 	if len(e.users) > 0 {
 		return
 	}
@@ -183,9 +187,10 @@ func (f *fetches) refresh(t target, e *fetch) {
 	e.running, e.cancel = true, cancel
 	go func() {
 		defer cancel()
-		seen := versions{}
-		result, err := f.fetch(ctx, t, e.pinned, seen)
+		seen, told := versions{}, &story{}
+		result, err := f.fetch(context.WithValue(ctx, storyKey{}, told), t, e.pinned, seen)
 		f.finish(t, e, func() {
+			e.remember(told, result, err)
 			e.seen, e.err = seen, err
 			if err == nil {
 				e.result = result
@@ -316,7 +321,7 @@ func (f *fetches) pullImage(ctx context.Context, t target, reference string, d D
 		return nil, err
 	}
 	for _, a := range result.artifacts {
-		if err := f.store.Pull(ctx, a, auth); err != nil {
+		if err := f.pullNoted(ctx, a, auth); err != nil {
 			return nil, fmt.Errorf("image %s: %w", image.Source, err) // Pull says what it pulled
 		}
 	}
@@ -355,12 +360,14 @@ func (f *fetches) fetchURL(ctx context.Context, t target, pinned *boot.Artifact,
 	}
 	if pinned != nil {
 		result.artifacts = []boot.Artifact{*pinned}
-		if err := f.store.Pull(ctx, *pinned, artifact.Credentials{}); err != nil {
+		if err := f.pullNoted(ctx, *pinned, artifact.Credentials{}); err != nil {
 			return nil, fmt.Errorf("%s, pinned to what it was at first: %w", t.url, err)
 		}
 		return result, nil
 	}
+	start := f.clock.Now()
 	a, err := f.store.PullURL(ctx, t.url)
+	f.note(ctx, boot.SpanPull, start, err, "digest", string(a.Digest))
 	if err != nil {
 		return nil, err
 	}
@@ -375,7 +382,10 @@ func (f *fetches) resolve(ctx context.Context, t target, reference string, auth 
 	case f.slots <- struct{}{}:
 	}
 	defer func() { <-f.slots }()
-	return f.store.Resolve(ctx, reference, t.arch, auth)
+	start := f.clock.Now()
+	image, err := f.store.Resolve(ctx, reference, t.arch, auth)
+	f.note(ctx, boot.SpanResolve, start, err, "image", reference)
+	return image, err
 }
 
 // errFinished: a UKI is never altered.
@@ -431,7 +441,11 @@ func (f *fetches) verifyImage(ctx context.Context, result *fetched, image artifa
 	if f.verifier == nil {
 		return demandsNothing(d.Image == nil)
 	}
+	start := f.clock.Now()
 	found, err := f.verifier.Image(ctx, image, d, auth)
+	if found != nil || err != nil {
+		f.note(ctx, boot.SpanVerify, start, err, "image", result.image)
+	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", image.Source, err)
 	}
@@ -451,7 +465,11 @@ func (f *fetches) verifyFile(ctx context.Context, result *fetched, d Demands) er
 		if a.Role != boot.RoleUKI && (a.Role != boot.RoleKernel || result.composes()) {
 			continue
 		}
+		start := f.clock.Now()
 		found, err := f.verifier.File(ctx, a, result.image, d)
+		if found != nil || err != nil {
+			f.note(ctx, boot.SpanVerify, start, err, "digest", string(a.Digest))
+		}
 		if err != nil {
 			return fmt.Errorf("%s of %s: %w", a.Role, a.Source, err) // File says which digest
 		}

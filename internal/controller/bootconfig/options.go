@@ -121,6 +121,8 @@ type Options struct {
 	// allows. Default: 45 seconds, to notice a change within a minute.
 	SecretPollPeriod time.Duration
 
+	// Spans takes what was done for a boot: resolve, pull, verify and compose. Optional.
+	Spans boot.Spans
 	// Registerer takes the metrics. Optional.
 	Registerer prometheus.Registerer
 	// Clock is the real one by default.
@@ -144,6 +146,9 @@ func (o *Options) complete() error {
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}
 	}
+	if o.Spans == nil {
+		o.Spans = boot.NoSpans{}
+	}
 	if o.ArtifactURL == nil {
 		o.ArtifactURL = func(string, boot.Artifact) string { return "" }
 	}
@@ -157,10 +162,9 @@ func orDefault[T comparable](v *T, def T) {
 	}
 }
 
-// +kubebuilder:rbac:groups=boot.ironcore.dev,resources=httpbootconfigs;ipxebootconfigs,verbs=get;list;watch
-// +kubebuilder:rbac:groups=boot.ironcore.dev,resources=httpbootconfigs/status;ipxebootconfigs/status,verbs=get;update;patch
-// +kubebuilder:rbac:groups="",resources=secrets,verbs=get
-// +kubebuilder:rbac:groups="",resources=nodes;namespaces,verbs=get;list;watch
+// What is watched is granted to inventory, and Secrets to prefetch.
+//
+// +kubebuilder:rbac:groups=boot.ironcore.dev,resources=httpbootconfigs/status;ipxebootconfigs/status,verbs=patch
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 
 // Setup adds the controllers to a manager. It may be called again for another

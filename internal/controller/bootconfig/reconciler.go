@@ -76,6 +76,7 @@ func (r *reconciler) open(ctx context.Context, cfg v1alpha1.Config) error {
 	case err != nil:
 		return fmt.Errorf("opening a boot attempt: %w", err)
 	}
+	r.record(cfg)
 	again, err := r.compose(ctx, cfg)
 	if err != nil {
 		return err

@@ -9,7 +9,6 @@ import (
 
 	metal3 "github.com/metal3-io/baremetal-operator/apis/metal3.io/v1alpha1"
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/boot-operator/boot-operator/api/v1alpha1"
 	"github.com/boot-operator/boot-operator/internal/boot"
@@ -59,17 +58,10 @@ func (n *netboot) begin(ctx context.Context) error {
 	if err := n.to(ctx, v1alpha1.NetworkBootPowerOff); err != nil {
 		return err
 	}
-	n.Logger.Info("began a network boot", "host", n.host.Namespace+"/"+n.host.Name, "request", n.record.Request)
 	if known := conditionOf(n.child(), v1alpha1.ConditionIdentifiable); known != nil {
 		n.event(corev1.EventTypeNormal, ReasonBootBegun, "Boot %s begins, by %s; how the machine is known: %s", n.record.Request, n.tactic(), known.Message)
 	}
 	return nil
-}
-
-// to writes the record with its next step.
-func (n *netboot) to(ctx context.Context, step v1alpha1.NetworkBootStep) error {
-	n.record.Step, n.record.Since = step, metav1.NewMicroTime(n.Clock.Now())
-	return n.write(ctx)
 }
 
 // write writes the record as it is.
@@ -89,6 +81,9 @@ func (n *netboot) write(ctx context.Context) error {
 // step takes the next step.
 func (n *netboot) step(ctx context.Context) error {
 	n.record = *n.children.record()
+	if number := n.abortedAttempt(); number > 0 && n.record.Step != v1alpha1.NetworkBootDelivered {
+		return n.abort(ctx, number)
+	}
 	switch n.record.Step {
 	case v1alpha1.NetworkBootPowerOff:
 		return n.powerOff(ctx)
@@ -497,7 +492,7 @@ func (n *netboot) next(ctx context.Context, step v1alpha1.NetworkBootStep, why s
 	}
 	n.record.Try++
 	n.record.Message = clip(why)
-	if err := n.to(ctx, step); err != nil {
+	if err := n.tryAgain(ctx, step, why); err != nil {
 		return err
 	}
 	n.event(corev1.EventTypeWarning, ReasonBootRetried, "Try %d: %s", n.record.Try-1, why)
@@ -507,7 +502,7 @@ func (n *netboot) next(ctx context.Context, step v1alpha1.NetworkBootStep, why s
 // giveUp ends a boot that did not come about.
 func (n *netboot) giveUp(ctx context.Context, why string) error {
 	n.record.Message = clip(why)
-	return n.to(ctx, v1alpha1.NetworkBootFailed)
+	return n.leave(ctx, v1alpha1.NetworkBootFailed, resultFailed, errors.New(why))
 }
 
 // disarm takes back what arming left in the BMC, after the delivery: firmware that

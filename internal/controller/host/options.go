@@ -137,8 +137,12 @@ type Options struct {
 	Recorder events.EventRecorder
 	// Registerer takes the metrics. Optional.
 	Registerer prometheus.Registerer
+	// Spans takes the spans of boots as they end. Default: none.
+	Spans boot.Spans
 	// Logger is the manager's by default.
 	Logger logr.Logger
+
+	metrics *metrics
 }
 
 func (o *Options) complete() error {
@@ -155,6 +159,9 @@ func (o *Options) complete() error {
 	orDefault(&o.ProvisionedWhen, v1alpha1.ProvisionedWhenImageAndUserData)
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}
+	}
+	if o.Spans == nil {
+		o.Spans = boot.NoSpans{}
 	}
 	for _, d := range []struct {
 		name  string
@@ -177,7 +184,12 @@ func (o *Options) complete() error {
 	if o.FetchTimeout >= boot.AttemptLifetime {
 		return fmt.Errorf("FetchTimeout is %s; it must be below %s, when a boot attempt closes", o.FetchTimeout, boot.AttemptLifetime)
 	}
-	return nil
+	if o.Mode == ModeOff {
+		return nil
+	}
+	var err error
+	o.metrics, err = register(o.Registerer)
+	return err
 }
 
 func orDefault[T comparable](v *T, def T) {

@@ -66,7 +66,7 @@ func (v *visit) provision(ctx context.Context) error {
 	if done, err := n.advance(ctx); err != nil || !done {
 		return err
 	}
-	if done, err := n.fetchedEnough(); err != nil || done {
+	if done, err := n.fetchedEnough(ctx); err != nil || done {
 		return err
 	}
 	if err := v.power(ctx, n.on); err != nil || v.after != v.PowerInterval {
@@ -77,6 +77,9 @@ func (v *visit) provision(ctx context.Context) error {
 
 // on switches the machine on: one that lives from the network boots from there.
 func (n *netboot) on(ctx context.Context) error {
+	if number := n.abortedAttempt(); number > 0 {
+		return n.abort(ctx, number)
+	}
 	if n.policy == boot.Always {
 		return n.start(ctx, following(n.children.record().Request))
 	}
@@ -115,13 +118,15 @@ func (n *netboot) start(ctx context.Context, request string) error {
 	return n.begin(ctx)
 }
 
-// fetchedEnough ends provisioning when the machine has fetched what counts; true
-// says that it has.
-func (n *netboot) fetchedEnough() (bool, error) {
+// fetchedEnough ends provisioning when the machine has fetched what counts, or the boot
+// where its attempt was aborted before; true says that it has done so.
+func (n *netboot) fetchedEnough(ctx context.Context) (bool, error) {
 	record := n.children.record()
 	switch {
 	case n.when == v1alpha1.ProvisionedWhenImage || !n.hasData || n.children.fetched(record).secret:
 		return true, n.enter(metal3.StateProvisioned)
+	case n.abortedAttempt() > 0:
+		return true, n.abort(ctx, n.abortedAttempt())
 	case n.Clock.Since(record.Since.Time) > boot.AttemptLifetime:
 		return false, wrong(metal3.ProvisioningError, ReasonUserDataNotFetched, fmt.Errorf("the machine fetched its image and did not ask for its user data within %s; nothing is armed again by itself: see what the operating system says on its console, or, if the image reads no user data, set the annotation %s to %s", boot.AttemptLifetime, v1alpha1.HostProvisionedWhenAnnotation, v1alpha1.ProvisionedWhenImage))
 	}
@@ -144,7 +149,7 @@ func (v *visit) stand(ctx context.Context, all children) error {
 	n := &netboot{visit: v, children: all, record: *record}
 	if record.Message != offline {
 		n.record.Message = offline
-		return n.to(ctx, v1alpha1.NetworkBootFailed)
+		return n.leave(ctx, v1alpha1.NetworkBootFailed, resultOffline, errors.New(offline))
 	}
 	if err := v.power(ctx, v.plainOn); err != nil || v.host.Status.PoweredOn {
 		return err
@@ -318,7 +323,12 @@ func (v *visit) netboot(ctx context.Context, b translate.HostBoot, all children)
 		return n, true, nil
 	}
 	err := v.bmc(ctx, metal3.ProvisioningError, func(ctx context.Context, bmc redfish.BMC) (err error) {
-		n.paths, err = bmc.BootPaths(ctx)
+		if n.paths, err = bmc.BootPaths(ctx); err != nil || v.host.Spec.BootMode != metal3.UEFISecureBoot {
+			return err
+		}
+		if _, err = bmc.SecureBoot(ctx); errors.Is(err, redfish.ErrUnsupported) {
+			return wrong(metal3.ProvisioningError, ReasonNoSecureBoot, fmt.Errorf("spec.bootMode is UEFISecureBoot, and the BMC cannot tell or switch Secure Boot: %w; update its firmware, or switch Secure Boot on by hand and set spec.bootMode to UEFI; nothing was switched off", err))
+		}
 		return err
 	})
 	if err != nil {

@@ -63,12 +63,14 @@ func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	host := &metal3.BareMetalHost{}
 	err := r.client.Get(ctx, req.NamespacedName, host)
 	if apierrors.IsNotFound(err) {
+		r.metrics.saw(req.NamespacedName, nil)
 		return ctrl.Result{}, nil
 	}
 	if err != nil {
 		return ctrl.Result{}, fmt.Errorf("reading BareMetalHost %s: %w", req, err)
 	}
 	v := &visit{reconciler: r, host: host, before: host.DeepCopy()}
+	defer func() { r.metrics.saw(req.NamespacedName, v.host) }()
 	if isPaused(host) {
 		return ctrl.Result{}, nil
 	}

@@ -160,3 +160,19 @@ func TestTheKernelArgumentsOfAHostAreThoseOfItsConfigs(t *testing.T) {
 	f.quiet(h)
 	require.Equal(t, [][]string{nil, {"theirs"}}, arguments(h), "what somebody gave the config stays")
 }
+
+func TestABMCWithoutSecureBootSaysSoBeforePowerOff(t *testing.T) {
+	f := newFixture(t)
+	f.run()
+	m := f.newMachine("n1", bmcOptions{})
+	require.NoError(t, m.bmc.PressPower())
+	remove := m.bmc.Inject(bmcsim.Fault{Method: http.MethodGet, Path: "/SecureBoot", Answer: &bmcsim.Answer{Status: http.StatusNotFound}})
+	h := f.host("n1", m, withAddress, boots(ukiImage), withSecureBoot)
+	message := f.fails(h, metal3.ProvisioningError, ReasonNoSecureBoot)
+	require.Contains(t, message, "nothing was switched off")
+	f.quiet(h)
+	require.Equal(t, []string{"On"}, m.executed())
+	remove()
+	f.change(h, annotated("look", "again"))
+	f.is(h, metal3.StateProvisioned)
+}

@@ -8,6 +8,7 @@ import (
 	metal3 "github.com/metal3-io/baremetal-operator/apis/metal3.io/v1alpha1"
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -17,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
@@ -29,15 +31,12 @@ import (
 // workers is how many hosts are visited at once: most of them wait for a BMC.
 const workers = 32
 
-// What is read and written of boot.ironcore.dev is granted to the other controllers
-// already, but for the status of configs, of which a part is ours.
+// What is read of boot.ironcore.dev is granted to inventory, its status and events to
+// controller/bootconfig, and Secrets to prefetch.
 //
-// +kubebuilder:rbac:groups=metal3.io,resources=baremetalhosts,verbs=get;list;watch;update;patch
-// +kubebuilder:rbac:groups=metal3.io,resources=baremetalhosts/status,verbs=get;update;patch
-// +kubebuilder:rbac:groups=boot.ironcore.dev,resources=httpbootconfigs;ipxebootconfigs,verbs=get;list;watch;create;update;patch;delete
-// +kubebuilder:rbac:groups=boot.ironcore.dev,resources=httpbootconfigs/status;ipxebootconfigs/status,verbs=get;update;patch
-// +kubebuilder:rbac:groups="",resources=secrets,verbs=get
-// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
+// +kubebuilder:rbac:groups=metal3.io,resources=baremetalhosts,verbs=get;list;watch;patch
+// +kubebuilder:rbac:groups=metal3.io,resources=baremetalhosts/status,verbs=update
+// +kubebuilder:rbac:groups=boot.ironcore.dev,resources=httpbootconfigs;ipxebootconfigs,verbs=create;patch;delete
 
 // Setup adds the controller to a manager, of which it uses only the connection: its
 // informers are its own, and go when the manager or Metal3's kinds do. With ModeOff
@@ -99,6 +98,7 @@ func (s *setup) run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("setting up the controller: %w", err)
 	}
+	defer s.metrics.clear()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return informers.Start(ctx) })
 	group.Go(func() error { return c.Start(ctx) })
@@ -168,7 +168,7 @@ func (s *setup) controller(informers cache.Cache, r *reconciler) (controller.Con
 	changed := predicate.Or[client.Object](predicate.GenerationChangedPredicate{}, predicate.AnnotationChangedPredicate{}, predicate.LabelChangedPredicate{})
 	sources := []source.Source{source.Kind[client.Object](informers, &metal3.BareMetalHost{}, &handler.EnqueueRequestForObject{}, changed)}
 	for _, kind := range childKinds {
-		sources = append(sources, source.Kind[client.Object](informers, kind(), handler.EnqueueRequestsFromMapFunc(ownerOf)))
+		sources = append(sources, source.Kind[client.Object](informers, kind(), handler.EnqueueRequestsFromMapFunc(ownerOf), news))
 	}
 	for _, src := range sources {
 		if err := c.Watch(src); err != nil {
@@ -177,6 +177,31 @@ func (s *setup) controller(informers cache.Cache, r *reconciler) (controller.Con
 	}
 	return c, nil
 }
+
+// news are all changes of a config but how far a delivery has come: that is told every
+// few seconds while it goes on, and a host would be visited, and its BMC asked, for it.
+var news = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+	before, ok := e.ObjectOld.DeepCopyObject().(child)
+	after, also := e.ObjectNew.DeepCopyObject().(child)
+	if !ok || !also || before.GetResourceVersion() == after.GetResourceVersion() {
+		return true
+	}
+	for _, c := range []child{before, after} {
+		c.SetResourceVersion("")
+		status := c.ConfigStatus()
+		if status.Boot != nil {
+			for i := range status.Boot.Stages {
+				status.Boot.Stages[i].Sent, status.Boot.Stages[i].Size = 0, 0
+			}
+		}
+		for i := range status.Conditions {
+			if status.Conditions[i].Reason == v1alpha1.ReasonUKIDeliveryIncomplete {
+				status.Conditions[i].Message = ""
+			}
+		}
+	}
+	return !equality.Semantic.DeepEqual(before, after)
+}}
 
 // ownerOf is the host that controls a config, if one does.
 func ownerOf(_ context.Context, o client.Object) []reconcile.Request {

@@ -176,6 +176,10 @@ func (s *site) judge(ctx context.Context, c child) error {
 func (s *site) open(ctx context.Context, c child) error {
 	b, asked := observed(c), c.GetAnnotations()[v1alpha1.RequestBootAnnotation]
 	if b.OpenedGeneration == c.GetGeneration() && b.Request == asked {
+		if c.GetAnnotations()[v1alpha1.AbortBootAnnotation] == fmt.Sprint(b.Attempt) && b.Aborted != b.Attempt {
+			b.Aborted = b.Attempt
+			return s.observe(ctx, c, b)
+		}
 		s.learn(c.GetUID(), b.Attempt)
 		return nil
 	}
@@ -184,7 +188,7 @@ func (s *site) open(ctx context.Context, c child) error {
 		by = "Requested"
 	}
 	now := metav1.NowMicro()
-	b.Attempt, b.OpenedTime, b.OpenedBy, b.OpenedGeneration, b.Request, b.SecretAddress = b.Attempt+1, &now, by, c.GetGeneration(), asked, ""
+	b.Attempt, b.OpenedTime, b.OpenedBy, b.OpenedGeneration, b.Request, b.SecretAddress, b.Aborted = b.Attempt+1, &now, by, c.GetGeneration(), asked, "", 0
 	if err := s.observe(ctx, c, b); err != nil {
 		return err
 	}
@@ -259,7 +263,7 @@ func (s *site) serve(kind, name string, stage boot.Stage, complete bool) bool {
 		now := metav1.NowMicro()
 		spent := b.Served != nil && b.Served.Attempt == b.Attempt
 		switch {
-		case b.Attempt == 0 || once && spent && !secret:
+		case b.Attempt == 0 || b.Aborted == b.Attempt || once && spent && !secret:
 			return false
 		case !once && spent && !secret:
 			b.Attempt, b.OpenedTime, b.OpenedBy = b.Attempt+1, &now, "BootDelivery"

@@ -103,9 +103,10 @@ func delivered(record *v1alpha1.NetworkBoot) bool {
 // adoptRunning is for a machine that was provisioned elsewhere, as before a move to
 // this cluster: it runs, and is not restarted for having no record here.
 func (n *netboot) adoptRunning(ctx context.Context) error {
+	now := metav1.NewMicroTime(n.Clock.Now())
 	n.record = v1alpha1.NetworkBoot{
 		Request: n.base() + ".1", Step: v1alpha1.NetworkBootDelivered, Disarmed: true, Try: 1,
-		Since: metav1.NewMicroTime(n.Clock.Now()), Message: "the machine was provisioned before this record began",
+		Since: now, Steps: putStep(nil, v1alpha1.NetworkBootDelivered, now), Message: "the machine was provisioned before this record began",
 	}
 	return n.write(ctx)
 }

@@ -114,12 +114,12 @@ func (o *Options) complete() (translate.Paths, error) {
 	return enabled, nil
 }
 
-// What is read of boot.ironcore.dev is granted to controller/bootconfig already.
+// What is read of boot.ironcore.dev is granted to inventory, Secrets to prefetch, and
+// events to controller/bootconfig.
 //
-// +kubebuilder:rbac:groups=metal.ironcore.dev,resources=servers;serverbootconfigurations,verbs=get;list;watch
-// +kubebuilder:rbac:groups=metal.ironcore.dev,resources=serverbootconfigurations/status,verbs=get;update;patch
-// +kubebuilder:rbac:groups=boot.ironcore.dev,resources=httpbootconfigs;ipxebootconfigs,verbs=get;list;watch;create;update;patch;delete
-// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
+// +kubebuilder:rbac:groups=metal.ironcore.dev,resources=servers;serverbootconfigurations,verbs=list;watch
+// +kubebuilder:rbac:groups=metal.ironcore.dev,resources=serverbootconfigurations/status,verbs=patch
+// +kubebuilder:rbac:groups=boot.ironcore.dev,resources=httpbootconfigs;ipxebootconfigs,verbs=create;patch;delete
 
 // Setup adds the translator to a manager, of which it uses only the connection:
 // its informers are its own, and go when the manager or metal-operator's kinds
