@@ -7,8 +7,9 @@ IMG ?= ghcr.io/boot-operator/boot-operator:v$(VERSION)
 
 TOOL := go run ./test/cache/tool
 KUBECTL ?= $(shell command -v kubectl || echo $(TOOL) kubectl)
-GENERATED := api/v1alpha1/zz_generated.deepcopy.go config/crd/bases config/rbac/role.yaml \
-	config/metal3/crd/metal3.io_baremetalhosts.yaml charts/boot-operator/crds charts/boot-operator/files
+GENERATED := api/v1alpha1/zz_generated.deepcopy.go config/crd/bases config/rbac/role.yaml config/rbac/role_secrets.yaml \
+	config/rbac/role_ironcore.yaml config/components/baremetalhost/role.yaml config/components/netboot/role.yaml \
+	config/metal3/crd/metal3.io_baremetalhosts.yaml charts/boot-operator/files
 
 # The race detector needs a C compiler; where there is none, tests run without.
 RACE ?= $(shell command -v $$(go env CC) >/dev/null && test "$$(go env CGO_ENABLED)" = 1 && echo -race)
@@ -43,17 +44,27 @@ RUN = @echo 'building test/run; the first time this takes a minute or two'; \
 generate: ## Generate deepcopy functions.
 	$(TOOL) controller-gen object paths=./api/...
 
+# A role of its own for what an installation may do without.
+ROLE = $(TOOL) controller-gen rbac:roleName
+
 .PHONY: manifests
 manifests: ## Generate CRDs and RBAC, and their copies in the chart.
 	$(TOOL) controller-gen crd paths=./api/... output:crd:dir=config/crd/bases
-	$(TOOL) controller-gen rbac:roleName=boot-operator paths=./cmd/... paths=./internal/... output:rbac:dir=config/rbac
+	$(ROLE)=boot-operator,fileName=role.yaml output:rbac:dir=config/rbac \
+		paths=./internal/inventory paths=./internal/observe paths=./internal/controller/bootconfig
+	$(ROLE)=boot-operator-secrets,fileName=role_secrets.yaml output:rbac:dir=config/rbac paths=./internal/prefetch
+	$(ROLE)=boot-operator-ironcore,fileName=role_ironcore.yaml output:rbac:dir=config/rbac paths=./internal/controller/ironcore
+	$(ROLE)=boot-operator-baremetalhost,fileName=role.yaml output:rbac:dir=config/components/baremetalhost paths=./internal/controller/host
+	$(ROLE)=boot-operator-netboot,fileName=role.yaml output:rbac:dir=config/components/netboot paths=./internal/inventory paths=./internal/observe
 	@set -e; all=$$(mktemp -d); trap 'rm -rf "$$all"' EXIT; set -x; \
 	$(TOOL) controller-gen crd:maxDescLen=0,allowDangerousTypes=true,headerFile=config/metal3/header.txt \
 		paths=github.com/metal3-io/baremetal-operator/apis/metal3.io/v1alpha1 output:crd:dir="$$all"; \
 	cp "$$all/metal3.io_baremetalhosts.yaml" config/metal3/crd/
-	@mkdir -p charts/boot-operator/crds charts/boot-operator/files
-	cp config/crd/bases/*.yaml charts/boot-operator/crds/
-	cp config/rbac/role.yaml charts/boot-operator/files/role.yaml
+	@mkdir -p charts/boot-operator/files/crds
+	cp config/crd/bases/*.yaml charts/boot-operator/files/crds/
+	cp config/rbac/role.yaml config/rbac/role_secrets.yaml config/rbac/role_ironcore.yaml charts/boot-operator/files/
+	cp config/components/baremetalhost/role.yaml charts/boot-operator/files/role_baremetalhost.yaml
+	cp config/components/netboot/role.yaml charts/boot-operator/files/role_netboot.yaml
 	cp config/metal3/crd/metal3.io_baremetalhosts.yaml charts/boot-operator/files/baremetalhosts.yaml
 	cp config/metal3/admission/policy.yaml charts/boot-operator/files/policy.yaml
 
@@ -126,20 +137,47 @@ build: ## Build the commands into bin/.
 	@mkdir -p bin
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/ ./cmd/...
 
+# What image builds for, and whether it pushes IMG; DIST has what it does not push.
+PLATFORMS ?= linux/$(shell go env GOARCH)
+PUSH ?=
+DIST ?= dist
+IMAGE_TOOL ?= $(shell docker buildx version >/dev/null 2>&1 && docker info >/dev/null 2>&1 && echo docker || echo ko)
+
 .PHONY: image
-image: ## Build the image IMG: with docker, or where it does not run with ko into dist/image.tar.
-	@mkdir -p dist; image='$(IMG)'; set -x; \
-	if docker info >/dev/null 2>&1; then \
-		docker build --build-arg VERSION=$(VERSION) -t "$$image" .; \
-	else \
-		KO_DOCKER_REPO="$${image%:*}" VERSION=$(VERSION) $(TOOL) ko build --bare --tags "$${image##*:}" \
-			--push=false --tarball dist/image.tar ./cmd/boot-operator; \
-	fi
+image: image-$(IMAGE_TOOL) ## Build the image IMG for PLATFORMS, with docker or where it does not run with ko; PUSH=1 pushes it.
+
+# One platform goes to docker's own images, several into a file.
+.PHONY: image-docker
+image-docker:
+	@mkdir -p $(DIST)
+	docker buildx build --platform=$(PLATFORMS) --build-arg VERSION=$(VERSION) -t '$(IMG)' \
+		$(if $(PUSH),--push,$(if $(findstring $(comma),$(PLATFORMS)),--output=type=oci$(comma)dest=$(DIST)/image.tar,--load)) .
+
+# Without PUSH an OCI layout, DIST/image. ko puts what is in kodata beside the program.
+.PHONY: image-ko
+image-ko: boot-programs
+	@mkdir -p $(DIST); image='$(IMG)'; set -x; \
+	KO_DOCKER_REPO="$${image%:*}" VERSION=$(VERSION) $(TOOL) ko build --bare --tags "$${image##*:}" --platform=$(PLATFORMS) \
+		$(if $(PUSH),,--push=false --oci-layout-path=$(DIST)/image) ./cmd/boot-operator
+
+# The network boot programs of the distribution's package ipxe, as in the Dockerfile.
+IPXE_DIR ?= /usr/lib/ipxe
+IPXE_PROGRAMS := ipxe.efi snponly.efi undionly.kpxe
+
+.PHONY: boot-programs
+boot-programs:
+	@for program in $(IPXE_PROGRAMS); do test -r $(IPXE_DIR)/$$program || \
+		{ echo "image: $(IPXE_DIR)/$$program is missing: install your distribution's package ipxe, or say IPXE_DIR="; exit 1; }; done
+	@mkdir -p cmd/boot-operator/kodata/ipxe
+	cp $(addprefix $(IPXE_DIR)/,$(IPXE_PROGRAMS)) cmd/boot-operator/kodata/ipxe/
 
 .PHONY: build-installer
-build-installer: ## Write dist/install.yaml: CRDs, RBAC and the operator IMG in one file.
-	@mkdir -p dist
-	$(MANIFESTS) >dist/install.yaml
+build-installer: ## Write DIST/install.yaml: CRDs, RBAC and the operator IMG in one file; and metadata.yaml, for clusterctl.
+	@mkdir -p $(DIST)
+	$(MANIFESTS) >$(DIST)/install.yaml
+	cp config/metadata.yaml $(DIST)/metadata.yaml
+
+comma := ,
 
 ##@ Deploy, to the cluster of the current kubeconfig
 

@@ -30,6 +30,10 @@ type Options struct {
 	// CRDs are files and directories with CustomResourceDefinitions to install
 	// besides those of config/crd/bases.
 	CRDs []string
+	// AuditLog is the file that gets a line for every stage of every request, but for
+	// their arrival: an Event of audit.k8s.io/v1 at level Metadata. A line is there
+	// before the request's answer is. Empty: none.
+	AuditLog string
 	// Progress is told what is being built, on the first run. Default: stderr.
 	Progress io.Writer
 }
@@ -71,6 +75,11 @@ func Launch(ctx context.Context, o Options) (*ControlPlane, error) {
 	if err := c.prepare(binaries, append([]string{filepath.Join(root, "config/crd/bases")}, o.CRDs...)); err != nil {
 		return nil, errors.Join(fmt.Errorf("preparing the control plane: %w", err), os.RemoveAll(o.Dir))
 	}
+	if o.AuditLog != "" {
+		if err := c.audit(o.AuditLog); err != nil {
+			return nil, errors.Join(fmt.Errorf("preparing the audit log: %w", err), c.Stop())
+		}
+	}
 	if c.Config, err = c.env.Start(); err != nil {
 		return nil, errors.Join(fmt.Errorf("starting the control plane: %w\n%s", err, c.logTail()), c.Stop())
 	}
@@ -107,6 +116,23 @@ func (c *ControlPlane) prepare(binaries string, crds []string) error {
 		return err
 	}
 	return c.startGuard()
+}
+
+// auditPolicy is audit.k8s.io/v1: whole requests would have Secrets in the log.
+const auditPolicy = `apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules: [{level: Metadata}]
+`
+
+// audit has the API server write an audit log.
+func (c *ControlPlane) audit(log string) error {
+	policy := filepath.Join(c.dir, "audit-policy.yaml")
+	c.env.ControlPlane.GetAPIServer().Configure().
+		Append("audit-policy-file", policy).
+		Append("audit-log-path", log).
+		Append("audit-log-mode", "blocking")
+	return os.WriteFile(policy, []byte(auditPolicy), 0o600)
 }
 
 // wrapper writes a script that notes its process ID and becomes the binary:

@@ -3,7 +3,9 @@ package controlplane_test
 import (
 	"context"
 	"net"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -99,6 +101,24 @@ func TestOutagesEndWithTheSameAddressAndData(t *testing.T) {
 	}
 	must(t, plane.StartAPIServer())
 	must(t, get())
+}
+
+func TestAuditLogTellsOfEveryRequestBeforeItsAnswer(t *testing.T) {
+	log := filepath.Join(t.TempDir(), "audit.log")
+	plane, err := controlplane.Launch(t.Context(), controlplane.Options{AuditLog: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { must(t, plane.Stop()) })
+	_, err = client(t, plane.Config).CoreV1().Secrets("default").Get(t.Context(), "looked-for", metav1.GetOptions{})
+	if !apierrors.IsNotFound(err) {
+		t.Errorf("want not found, got %v", err)
+	}
+	text, err := os.ReadFile(log)
+	must(t, err)
+	if !strings.Contains(string(text), `"resource":"secrets","namespace":"default","name":"looked-for"`) {
+		t.Errorf("the log does not tell of it:\n%.2000s", text)
+	}
 }
 
 func client(t *testing.T, config *rest.Config) *kubernetes.Clientset {
