@@ -64,6 +64,7 @@ func staticMapper(*rest.Config, *http.Client) (meta.RESTMapper, error) {
 	m.Add(v1alpha1.GroupVersion.WithKind(v1alpha1.KindHTTPBootConfig), meta.RESTScopeNamespace)
 	m.Add(v1alpha1.GroupVersion.WithKind(v1alpha1.KindIPXEBootConfig), meta.RESTScopeNamespace)
 	m.Add(corev1.SchemeGroupVersion.WithKind("Secret"), meta.RESTScopeNamespace)
+	m.Add(corev1.SchemeGroupVersion.WithKind("ConfigMap"), meta.RESTScopeNamespace)
 	m.Add(corev1.SchemeGroupVersion.WithKind("Event"), meta.RESTScopeNamespace)
 	m.Add(corev1.SchemeGroupVersion.WithKind("Namespace"), meta.RESTScopeRoot)
 	m.Add(corev1.SchemeGroupVersion.WithKind("Node"), meta.RESTScopeRoot)

@@ -60,6 +60,8 @@ func flagsPage() []byte {
 		{"Images", o.artifactFlags},
 		{"Controllers", o.controllerFlags},
 		{"BareMetalHosts and BMCs", o.hostOptions.flags},
+		{"Verification and composed UKIs", o.signatureOptions.flags},
+		{"Traces", o.tracingOptions.flags},
 		{"Logging", func(f *pflag.FlagSet) { f.AddFlagSet(o.flags()) }}, // what no other group has
 	} {
 		f := pflag.NewFlagSet(group.title, pflag.ContinueOnError)

@@ -124,6 +124,8 @@ func (p *parts) setupHosts(mgr ctrl.Manager) error {
 		FetchTimeout:    s.hostFetchTimeout,
 		PowerInterval:   s.bmcPowerInterval,
 		SignedIPXE:      s.hostSignedIPXE(),
+		Spans:           p.spans,
+		Clock:           p.clock,
 		Registerer:      metrics.Registry,
 		Logger:          p.logger.WithName("host"),
 	})
@@ -132,7 +134,7 @@ func (p *parts) setupHosts(mgr ctrl.Manager) error {
 // hostSignedIPXE is signedIPXE where iPXE is served here; of others' iPXE nobody says
 // that a host with Secure Boot would start it.
 func (s settings) hostSignedIPXE() func(boot.Architecture) error {
-	if len(s.netbootInterfaces) == 0 {
+	if !s.offersBoots() {
 		return nil
 	}
 	return s.signedIPXE

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -26,6 +27,8 @@ type leadership struct {
 	options settings
 	setup   func(ctrl.Manager) error
 	logger  logr.Logger
+	// leading says that this replica's controllers run.
+	leading atomic.Bool
 }
 
 // Run returns only when ctx ends.
@@ -71,7 +74,26 @@ func (l *leadership) lead(ctx context.Context) error {
 		return fmt.Errorf("setting up controllers: %w", err)
 	}
 	l.logger.V(1).Info("manager built, waiting to lead")
-	return mgr.Start(ctx)
+	return l.start(ctx, mgr)
+}
+
+// start runs a manager, and notes whether its controllers run.
+func (l *leadership) start(ctx context.Context, mgr ctrl.Manager) error {
+	ctx, cancel := context.WithCancel(ctx)
+	noted := make(chan struct{})
+	go func() {
+		defer close(noted)
+		select {
+		case <-mgr.Elected():
+			l.leading.Store(true)
+		case <-ctx.Done():
+		}
+	}()
+	err := mgr.Start(ctx)
+	cancel()
+	<-noted
+	l.leading.Store(false)
+	return err
 }
 
 func (l *leadership) borrowCache(*rest.Config, cache.Options) (cache.Cache, error) {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
@@ -36,18 +37,26 @@ func listenersOf(s settings, server *httpserver.Server) []listener {
 			continue
 		}
 		l.server = server
-		l.options.DrainTime = max(s.drainTimeout, time.Millisecond)
+		l.options.DrainDelay, l.options.DrainTime = s.drainDelay, max(s.drainTimeout, time.Millisecond)
 		on = append(on, l)
 	}
 	return on
 }
 
-func (l listener) serve(ctx context.Context) error {
-	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", l.address)
-	if err != nil {
-		return err
+// listen opens the ports of all listeners, or none.
+func listen(ctx context.Context, all []listener) ([]net.Listener, error) {
+	var open []net.Listener
+	for _, l := range all {
+		ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", l.address)
+		if err != nil {
+			for _, ln := range open {
+				_ = ln.Close() // nothing was accepted
+			}
+			return nil, fmt.Errorf("opening the %s port: %w", l.options.Name, err)
+		}
+		open = append(open, ln)
 	}
-	return l.server.Serve(ctx, ln, l.handler, l.options)
+	return open, nil
 }
 
 // literalBootURL is --ipxe-service-url where its host is an IP address, which
@@ -65,7 +74,7 @@ func (s settings) literalBootURL(local netip.Addr) string {
 // handsOutTokens says whether machines are given tokens; composed UKIs have one where
 // it is known under which URL machines reach the boot server.
 func (s settings) handsOutTokens() bool {
-	return s.ipxeServiceURL != "" || len(s.netbootInterfaces) > 0 || len(s.dhcp) > 0 || s.hosts.mode == host.ModeDrive
+	return s.ipxeServiceURL != "" || s.offersBoots() || len(s.dhcp) > 0 || s.hosts.mode == host.ModeDrive
 }
 
 // controllersOf returns those of names that --controllers names.

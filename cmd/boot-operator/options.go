@@ -4,10 +4,12 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"math"
 	"net"
 	"net/netip"
 	"net/url"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -18,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 
 	"github.com/boot-operator/boot-operator/internal/boot"
+	"github.com/boot-operator/boot-operator/internal/controller/host"
 )
 
 // The names that --controllers takes.
@@ -26,6 +29,7 @@ const (
 	controllerIPXE       = "ipxebootconfig"
 	controllerServerHTTP = "serverbootconfighttp"
 	controllerServerPXE  = "serverbootconfigpxe"
+	controllerNone       = "none"
 )
 
 var controllerNames = []string{controllerHTTP, controllerIPXE, controllerServerHTTP, controllerServerPXE}
@@ -48,8 +52,12 @@ type options struct {
 	ipxeProtocol    string
 	metricsAddress  string
 	metricsSecure   bool
+	metricsCertDir  string
 	probeAddress    string
+	drainDelay      time.Duration
 	drainTimeout    time.Duration
+	clientRate      float64
+	clientBurst     int
 
 	trustedProxies        []string
 	trustedDHCP           []string
@@ -62,6 +70,7 @@ type options struct {
 	netbootInterfaces     []string
 	netbootRelays         []string
 	netbootAnswerEveryone bool
+	netbootElsewhere      bool
 	ipxeDir               string
 	ipxeTemplateFile      string
 	ipxeTemplateConfigMap string
@@ -91,6 +100,7 @@ type options struct {
 
 	hostOptions
 	signatureOptions
+	tracingOptions
 }
 
 // flags returns the operator's flags, bound to o.
@@ -104,6 +114,7 @@ func (o *options) flags() *pflag.FlagSet {
 	o.controllerFlags(f)
 	o.hostOptions.flags(f)
 	o.signatureOptions.flags(f)
+	o.tracingOptions.flags(f)
 	f.BoolVar(&o.version, "version", false, "print the version and exit")
 	logging := flag.NewFlagSet("logging", flag.ContinueOnError)
 	o.zap.BindFlags(logging)
@@ -123,8 +134,12 @@ func (o *options) serverFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.ipxeProtocol, "ipxe-service-protocol", "http", "scheme that completes a bare host in --ipxe-service-url: http or https")
 	f.StringVar(&o.metricsAddress, "metrics-bind-address", ":8080", "address of the metrics; 0 switches them off")
 	f.BoolVar(&o.metricsSecure, "metrics-secure", false, "serve metrics over HTTPS, to those whom the API server allows to get /metrics")
+	f.StringVar(&o.metricsCertDir, "metrics-cert-dir", "", "directory with tls.crt and tls.key for --metrics-secure, read again when they change; empty: a certificate that the process signs itself")
 	f.StringVar(&o.probeAddress, "health-probe-bind-address", ":8081", "address of /healthz and /readyz; 0 switches them off")
-	f.DurationVar(&o.drainTimeout, "drain-timeout", 30*time.Second, "how long transfers may go on after a signal to stop")
+	f.DurationVar(&o.drainDelay, "drain-delay", 5*time.Second, "how long new connections are still accepted after a signal to stop, while /readyz says no: until then balancers and Services have noticed")
+	f.DurationVar(&o.drainTimeout, "drain-timeout", 30*time.Second, "how long transfers may go on after --drain-delay; the Pod's grace period has to be longer than both together")
+	f.Float64Var(&o.clientRate, "client-request-rate", 50, "requests a second that one client address (IPv6: one /64) may make; more are answered with 429. Trusted proxies, balancers and DHCP servers are counted by the address that they name; 0 is no limit")
+	f.IntVar(&o.clientBurst, "client-request-burst", 200, "requests that one client address may make at once, before --client-request-rate counts")
 }
 
 func (o *options) trustFlags(f *pflag.FlagSet) {
@@ -141,7 +156,8 @@ func (o *options) netbootFlags(f *pflag.FlagSet) {
 	f.StringSliceVar(&o.netbootInterfaces, "netboot-interface", nil, "network interfaces on which boots are offered over ProxyDHCP (ports 67 and 4011) and network boot programs over TFTP (port 69), beside the DHCP server that gives addresses; empty: off")
 	f.StringSliceVar(&o.netbootRelays, "netboot-relays", nil, "prefixes of DHCP relays whose requests are answered; requests of other relays are not")
 	f.BoolVar(&o.netbootAnswerEveryone, "netboot-answer-everyone", false, "offer a boot to machines without a config too: every machine on the network that boots from it is then led here, and may boot the default image")
-	f.StringVar(&o.ipxeDir, "ipxe-dir", "/usr/lib/ipxe", "directory of the network boot programs that are served over TFTP, such as snponly.efi and undionly.kpxe")
+	f.BoolVar(&o.netbootElsewhere, "netboot-elsewhere", false, "processes of their own offer the boots (--controllers=none, --netboot-interface): this one counts on them where it says how a machine can be told apart, and makes the token keys that they wait for. Give both the same --netboot-relays")
+	f.StringVar(&o.ipxeDir, "ipxe-dir", defaultIPXEDir(os.Getenv), "directory of the network boot programs that are served over TFTP, such as snponly.efi and undionly.kpxe")
 	f.StringVar(&o.ipxeTemplateFile, "ipxe-template-file", "", "file with the template of iPXE scripts in place of the built-in one; read again when it changes")
 	f.StringVar(&o.ipxeTemplateConfigMap, "ipxe-template-configmap", "", "name of the ConfigMap, in the operator's namespace, whose key "+templateKey+" holds the template of iPXE scripts in place of the built-in one")
 }
@@ -164,7 +180,7 @@ func (o *options) artifactFlags(f *pflag.FlagSet) {
 
 func (o *options) controllerFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig file; without it KUBECONFIG, the cluster that the operator runs in, or ~/.kube/config")
-	f.StringSliceVar(&o.controllers, "controllers", controllerNames, "controllers to run: "+strings.Join(controllerNames, ", ")+"; * means all. Those for ServerBootConfigurations wait for metal-operator's CRDs")
+	f.StringSliceVar(&o.controllers, "controllers", controllerNames, "controllers to run: "+strings.Join(controllerNames, ", ")+"; * means all; none: this process serves only, and takes no part in the election. Those for ServerBootConfigurations wait for metal-operator's CRDs")
 	f.BoolVar(&o.serverBootConfigBoth, "serverbootconfig-both", false, "make both an HTTPBootConfig and an IPXEBootConfig of a ServerBootConfiguration whose image has a UKI and a kernel; without it the UKI is preferred")
 	f.BoolVar(&o.leaderElect, "leader-elect", false, "elect a leader among replicas, the only one whose controllers write; every replica serves")
 	f.StringVar(&o.leaderElectID, "leader-election-id", "boot-operator.boot.ironcore.dev", "name of the Lease of the election")
@@ -235,6 +251,7 @@ func (o options) settings() (settings, error) {
 	s.ipxeServiceURL = check(c, "ipxe-service-url", o.ipxeServiceURL, o.completeURL)
 	s.imageServerURL = check(c, "image-server-url", o.imageServerURL, parseURL)
 	s.defaultUKIURL = check(c, "default-httpboot-uki-url", o.defaultUKIURL, parseURL)
+	s.otlpEndpoint = check(c, "otlp-endpoint", o.otlpEndpoint, parseOTLPEndpoint)
 	if o.claimNamespaceSelector != "" {
 		s.namespaceSelector = check(c, "claim-namespace-selector", o.claimNamespaceSelector, func(v string) (labels.Selector, error) { return labels.Parse(v) })
 	}
@@ -268,11 +285,35 @@ func (c *checker) together(o options) {
 	if o.ipxeTemplateFile != "" && o.ipxeTemplateConfigMap != "" {
 		fail("--ipxe-template-file, --ipxe-template-configmap: give one of them")
 	}
-	if len(o.netbootInterfaces) == 0 && (len(o.netbootRelays) > 0 || o.netbootAnswerEveryone) {
+	if len(o.netbootInterfaces) == 0 && (len(o.netbootRelays) > 0 && !o.netbootElsewhere || o.netbootAnswerEveryone) {
 		fail("--netboot-relays, --netboot-answer-everyone: give --netboot-interface too, such as eth0")
+	}
+	if o.netbootElsewhere && len(o.netbootInterfaces) > 0 {
+		fail("--netboot-elsewhere, --netboot-interface: give one of them; processes of their own offer the boots, or this one does")
+	}
+	if o.metricsCertDir != "" && !o.metricsSecure {
+		fail("--metrics-cert-dir: give --metrics-secure too; metrics over plain HTTP have no certificate")
 	}
 	if len(o.netbootInterfaces) > 0 && off(o.bootAddress) == "" && o.ipxeServiceURL == "" {
 		fail("--netboot-interface: offers lead to the boot server over plain HTTP, which --boot-server-address switches off; switch it on, or say in --ipxe-service-url where machines reach it")
+	}
+	if len(o.netbootInterfaces) > 0 && off(o.bootAddress) == "" && o.ipxeServiceURL != "" && !o.namesAddress(o.ipxeServiceURL) {
+		fail("--ipxe-service-url: %q names no IP address, such as http://10.0.0.1:8082; offers of --netboot-interface reach machines that have no name server yet, and --boot-server-address is off here", o.ipxeServiceURL)
+	}
+	if o.servesOnly() && o.hostMode != string(host.ModeOff) {
+		fail("--controllers=none: this process runs no controllers, so leave out --baremetalhost-mode=%s", o.hostMode)
+	}
+	if o.servesOnly() && !o.servesHTTP() && len(o.netbootInterfaces) == 0 {
+		fail("--controllers=none: with every listener off there is nothing left to do; give --boot-server-address or --netboot-interface")
+	}
+	if o.drainDelay < 0 || o.drainTimeout < 0 {
+		fail("--drain-delay, --drain-timeout: %s and %s must not be negative", o.drainDelay, o.drainTimeout)
+	}
+	if !(o.clientRate >= 0) || math.IsInf(o.clientRate, 0) {
+		fail("--client-request-rate: %v is not a number of requests a second; 0 is no limit", o.clientRate)
+	}
+	if o.clientRate > 0 && o.clientBurst < 1 {
+		fail("--client-request-burst: %d is under 1; --client-request-rate=0 is no limit", o.clientBurst)
 	}
 	if o.secretPollBudget <= 0 {
 		fail("--secret-poll-budget: %v is not above 0", o.secretPollBudget)
@@ -285,6 +326,49 @@ func (c *checker) together(o options) {
 			fail("--%s: %q is not host:port, such as :8082", name, address)
 		}
 	}
+}
+
+// servesOnly says that the process runs no controllers, and takes no part in the
+// election.
+func (o options) servesOnly() bool { return slices.Equal(o.controllers, []string{controllerNone}) }
+
+// servesHTTP says that the process has a port from which machines fetch what they
+// boot.
+func (o options) servesHTTP() bool {
+	return off(o.bootAddress) != "" || off(o.bootTLSAddress) != "" || off(o.imageAddress) != ""
+}
+
+// offersOnly says that the process offers boots on the network and does nothing
+// else: what machines then fetch is another's, so nothing is pulled, no Secret of a
+// machine is read, and no token key is made.
+func (o options) offersOnly() bool { return o.servesOnly() && !o.servesHTTP() }
+
+// offersBoots says that boots are offered over ProxyDHCP, by this process or by
+// those that --netboot-elsewhere tells of.
+func (o options) offersBoots() bool { return len(o.netbootInterfaces) > 0 || o.netbootElsewhere }
+
+// namesAddress says that the host of a URL, or of what completes one, is an IP
+// address.
+func (o options) namesAddress(service string) bool {
+	complete, err := o.completeURL(service)
+	if err != nil {
+		return true // its own flag tells what is wrong with it
+	}
+	u, err := url.Parse(complete)
+	if err != nil {
+		return false
+	}
+	_, err = netip.ParseAddr(u.Hostname())
+	return err == nil
+}
+
+// defaultIPXEDir is where an image has its network boot programs: ko's beside the
+// program, others where Debian's package ipxe puts them.
+func defaultIPXEDir(env func(string) string) string {
+	if data := env("KO_DATA_PATH"); data != "" {
+		return filepath.Join(data, "ipxe")
+	}
+	return "/usr/lib/ipxe"
 }
 
 // off returns the empty string for an address that switches a server off.
@@ -350,9 +434,12 @@ func parseControllers(in []string) ([]string, error) {
 	if slices.Contains(in, "*") {
 		return controllerNames, nil
 	}
+	if slices.Contains(in, controllerNone) && len(in) > 1 {
+		return nil, fmt.Errorf("%s stands alone; take out the others or it", controllerNone)
+	}
 	for _, name := range in {
-		if !slices.Contains(controllerNames, name) {
-			return nil, fmt.Errorf("%q is not one of %s", name, strings.Join(controllerNames, ", "))
+		if name != controllerNone && !slices.Contains(controllerNames, name) {
+			return nil, fmt.Errorf("%q is not one of %s, %s", name, strings.Join(controllerNames, ", "), controllerNone)
 		}
 	}
 	return in, nil

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"sync/atomic"
-	"time"
 
 	"github.com/go-logr/logr"
 	"k8s.io/apimachinery/pkg/types"
@@ -29,6 +28,7 @@ import (
 	"github.com/boot-operator/boot-operator/internal/prefetch"
 	"github.com/boot-operator/boot-operator/internal/redfish"
 	"github.com/boot-operator/boot-operator/internal/render"
+	"github.com/boot-operator/boot-operator/internal/tracing"
 	"github.com/boot-operator/boot-operator/internal/uki"
 	"github.com/boot-operator/boot-operator/internal/verification"
 )
@@ -38,6 +38,7 @@ type parts struct {
 	settings     settings
 	logger       logr.Logger
 	cluster      cluster.Cluster
+	clock        *clusterClock
 	auth         artifact.Credentials
 	store        *artifact.Store
 	verifier     verifier
@@ -56,18 +57,28 @@ type parts struct {
 	bmcs         *redfish.Clients
 	leadership   *leadership
 	listeners    []listener
+	spans        boot.Spans
+	tracer       *tracing.Tracer // nil without --otlp-endpoint
 	serving      atomic.Bool
+	ending       atomic.Bool
+	storeWatch   *storeWatch
 }
 
 // assemble builds the parts and connects them; nothing runs yet.
-func assemble(ctx context.Context, s settings, c cluster.Cluster, logger logr.Logger) (*parts, error) {
-	p := &parts{settings: s, logger: logger, cluster: c}
-	for _, build := range []func(context.Context) error{p.buildStore, p.buildInventory, p.buildObserver, p.buildPrefetch, p.buildTokens, p.buildComposer, p.buildScripts, p.buildServers, p.buildNetboot} {
+func assemble(ctx context.Context, s settings, c cluster.Cluster, clock *clusterClock, logger logr.Logger) (*parts, error) {
+	p := &parts{settings: s, logger: logger, cluster: c, clock: clock}
+	for _, build := range []func(context.Context) error{p.buildTracer, p.buildStore, p.buildInventory, p.buildObserver, p.buildPrefetch, p.buildTokens, p.buildComposer, p.buildScripts, p.buildServers, p.buildNetboot, p.buildMetrics} {
 		if err := build(ctx); err != nil {
 			return nil, err
 		}
 	}
 	p.bmcs = redfish.New(redfish.Options{Limits: bmcLimits(s)})
+	if s.servesOnly() {
+		return p, nil
+	}
+	if err := metrics.Registry.Register(p.bmcs); err != nil {
+		return nil, fmt.Errorf("registering the metrics of BMCs: %w", err)
+	}
 	p.leadership = &leadership{cluster: c, options: s, logger: logger.WithName("leader"), setup: p.setupControllers}
 	return p, nil
 }
@@ -92,6 +103,7 @@ func (p *parts) buildStore(context.Context) error {
 	if err != nil {
 		return err
 	}
+	p.storeWatch = &storeWatch{usable: p.store.Usable}
 	p.verifier = verifier{p.settings.signatures, verification.New(p.store, p.store)}
 	p.defaultImage = &defaultImage{
 		reference: p.settings.defaultImage, architecture: p.settings.arch, interval: p.settings.resolveInterval,
@@ -110,6 +122,7 @@ func (p *parts) buildInventory(ctx context.Context) error {
 		ClaimNamespaceSelector: p.settings.namespaceSelector,
 		TrustClusterAddresses:  p.settings.trustClusterAddresses,
 		UntrustedClients:       p.settings.untrusted,
+		Registerer:             metrics.Registry,
 		Logger:                 p.logger.WithName("inventory"),
 	})
 	return p.inventory.Register(ctx, p.cluster.GetCache())
@@ -120,8 +133,10 @@ func (p *parts) buildObserver(context.Context) (err error) {
 		Client:     p.cluster.GetClient(),
 		Reader:     p.cluster.GetAPIReader(),
 		Dir:        filepath.Join(p.settings.artifactDir, "journal"),
+		Clock:      p.clock,
 		QPS:        500,                                            // a whole room that boots at once is known to the other replicas within seconds
 		Recorder:   p.cluster.GetEventRecorderFor("boot-operator"), //nolint:staticcheck // events of both APIs reach the same readers
+		Spans:      p.spans,
 		Registerer: metrics.Registry,
 		Logger:     p.logger.WithName("observer"),
 	})
@@ -131,14 +146,19 @@ func (p *parts) buildObserver(context.Context) (err error) {
 func (p *parts) buildPrefetch(ctx context.Context) (err error) {
 	p.prefetch, err = prefetch.New(prefetch.Options{
 		Store:       p.store,
+		Clock:       p.clock,
 		Reader:      p.cluster.GetAPIReader(),
 		Convert:     ignition.Convert,
 		Credentials: p.auth,
+		Spans:       p.spans,
 		Registerer:  metrics.Registry,
 		Logger:      p.logger.WithName("prefetch"),
 	})
 	if err != nil {
 		return err
+	}
+	if p.settings.offersOnly() {
+		return nil
 	}
 	return p.prefetch.Register(ctx, p.cluster.GetCache())
 }
@@ -179,13 +199,15 @@ func (p *parts) setupBootConfig(mgr ctrl.Manager) error {
 		Architecture:     p.settings.arch,
 		MinimumProof:     p.settings.proof,
 		TrustedDHCP:      len(p.settings.dhcp) > 0,
-		Netboot:          len(p.settings.netbootInterfaces) > 0,
+		Netboot:          p.settings.offersBoots(),
 		NetbootRelays:    len(p.settings.relays) > 0,
 		DefaultImage:     p.settings.defaultImage,
 		Credentials:      p.auth,
 		ResolveInterval:  p.settings.resolveInterval,
 		SecretWatch:      p.settings.secretWatch,
 		SecretPollBudget: p.settings.secretPollBudget,
+		Clock:            p.clock,
+		Spans:            p.spans,
 		Registerer:       metrics.Registry,
 	})
 }
@@ -247,16 +269,29 @@ func (c claims) Conflict(cfg v1alpha1.Config) (boot.Ref, string, bool) {
 // buildTokens makes what hands out and checks tokens.
 func (p *parts) buildTokens(context.Context) error {
 	p.keyring = &boot.Keyring{}
-	p.attempts = p.prefetch.Attempts(p.observer)
-	p.issuer = boot.NewIssuer(p.keyring, p.attempts, time.Now)
+	p.attempts = p.observer
+	if !p.settings.offersOnly() { // who does not serve documents does not read them
+		p.attempts = p.prefetch.Attempts(p.observer)
+	}
+	p.issuer = boot.NewIssuer(p.keyring, p.attempts, p.clock.Now)
 	p.tokenKeys = &tokenKeys{
-		reader: p.cluster.GetAPIReader(), keyring: p.keyring, logger: p.logger.WithName("tokens"),
+		reader: p.cluster.GetAPIReader(), keyring: p.keyring, now: p.clock.Now, logger: p.logger.WithName("tokens"),
 		secret: types.NamespacedName{Namespace: p.settings.namespace, Name: p.settings.tokenSecret},
 	}
-	if p.settings.handsOutTokens() {
+	if p.settings.offersOnly() {
+		p.tokenKeys.waits = true
+	} else if p.settings.handsOutTokens() {
 		p.tokenKeys.writer = p.cluster.GetClient()
 	}
 	return nil
+}
+
+// reloadKeys is what reads the keys of tokens again; nil where there is no Secret.
+func (p *parts) reloadKeys() func(context.Context) error {
+	if p.settings.tokenSecret == "" {
+		return nil
+	}
+	return p.tokenKeys.load
 }
 
 // buildScripts makes what renders iPXE scripts.
@@ -279,6 +314,7 @@ func (p *parts) buildNetboot(context.Context) (err error) {
 		Source:         p.inventory,
 		Attempts:       p.attempts,
 		Issuer:         p.issuer,
+		Now:            p.clock.Now,
 		Interfaces:     p.settings.netbootInterfaces,
 		Relays:         p.settings.relays,
 		AnswerEveryone: p.settings.netbootAnswerEveryone,
@@ -304,6 +340,12 @@ func (p *parts) buildServers(context.Context) error {
 		TrustedProxies:    p.settings.proxies,
 		TrustedDHCP:       p.settings.dhcp,
 		ProxyProtocolFrom: p.settings.proxyProtocol,
+		IsNode:            p.inventory.IsNode,
+		Now:               p.clock.Now,
+		ReloadKeys:        p.reloadKeys(),
+		ClientRate:        p.settings.clientRate,
+		ClientBurst:       p.settings.clientBurst,
+		Spans:             p.spans,
 		ImageServerURL:    p.settings.imageURL(),
 		DefaultImage:      p.defaultImage.Get,
 		Logger:            p.logger.WithName("http"),

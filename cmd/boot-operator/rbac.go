@@ -1,15 +1,16 @@
 package main
 
-// What the process needs besides what its controllers do; `make manifests`
-// writes both to config/rbac/role.yaml. The Lease of the election is a matter of
-// one namespace: config/rbac/leader_election.yaml. --secret-watch needs a role of
-// its own: config/components/secret-watch.
-
-// What a machine fetched is told in events, by every replica.
+// The rights of the process are those of its packages, in the markers
+// +kubebuilder:rbac of whoever asks for them, in roles that an installation has or
+// has not (`make manifests` writes them):
 //
-// +kubebuilder:rbac:groups="",resources=events,verbs=create;patch
-
-// For --metrics-secure: who asks, and whether it may.
+//   - boot-operator: inventory, observe, controller/bootconfig
+//   - boot-operator-secrets: prefetch
+//   - boot-operator-ironcore: controller/ironcore
+//   - boot-operator-baremetalhost: controller/host
+//   - boot-operator-netboot: inventory, observe; for a process that only offers boots
 //
-// +kubebuilder:rbac:groups=authentication.k8s.io,resources=tokenreviews,verbs=create
-// +kubebuilder:rbac:groups=authorization.k8s.io,resources=subjectaccessreviews,verbs=create
+// What is written by hand is a matter of one namespace (the Lease of the election, the
+// Secret with the keys of boot tokens, a template), or asked by libraries
+// (config/rbac/metrics_auth.yaml). That nothing is missing in all of it, and nothing is
+// too much, is what test/rights finds out.

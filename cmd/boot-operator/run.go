@@ -21,16 +21,20 @@ func run(ctx context.Context, s settings, logger logr.Logger) error {
 	if err != nil {
 		return fmt.Errorf("finding the API server: %w", err)
 	}
+	clock := newClusterClock(logger.WithName("clock"))
+	cfg.Wrap(clock.follow)
 	cluster, err := connect(cfg, logger)
 	if err != nil {
 		return err
 	}
-	p, err := assemble(ctx, s, cluster, logger)
+	p, err := assemble(ctx, s, cluster, clock, logger)
 	if err != nil {
 		return err
 	}
-	if err := p.ipxeTemplate.Start(ctx); err != nil {
-		return err
+	if !s.offersOnly() {
+		if err := p.ipxeTemplate.Start(ctx); err != nil {
+			return err
+		}
 	}
 	return p.run(ctx)
 }
@@ -39,7 +43,9 @@ func run(ctx context.Context, s settings, logger logr.Logger) error {
 // they stand on goes after the last transfer: the observer writes what was seen
 // of it.
 func (p *parts) run(ctx context.Context) error {
+	defer p.flushSpans()
 	g, ctx := errgroup.WithContext(ctx)
+	context.AfterFunc(ctx, func() { p.ending.Store(true) })
 	base, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	start := func(ctx context.Context, name string, part func(context.Context) error) func() error {
@@ -60,7 +66,9 @@ func (p *parts) run(ctx context.Context) error {
 		if p.netboot != nil {
 			front.Go(start(ctx, "netboot", afterSync(p.inventory.HasSynced, p.netboot.Run)))
 		}
-		front.Go(start(ctx, "controllers", afterSync(p.inventory.HasSynced, p.leadership.Run)))
+		if p.leadership != nil {
+			front.Go(start(ctx, "controllers", afterSync(p.inventory.HasSynced, p.leadership.Run)))
+		}
 		return front.Wait()
 	})
 	return g.Wait()
@@ -68,20 +76,25 @@ func (p *parts) run(ctx context.Context) error {
 
 // foundation is what servers and controllers stand on, by name. What pulls or
 // sweeps begins once the inventory has seen everything: until then it does not
-// know all that must not be evicted, nor who loses an identity.
+// know all that must not be evicted, nor who loses an identity. A process that only
+// offers boots has nothing to pull, and renders no scripts.
 func (p *parts) foundation() map[string]func(context.Context) error {
 	synced := p.inventory.HasSynced
-	return map[string]func(context.Context) error{
-		"cache":         p.cluster.Start,
-		"artifacts":     afterSync(synced, p.store.Run),
-		"observer":      p.observer.Run,
-		"prefetch":      afterSync(synced, p.prefetch.Run),
-		"default image": afterSync(synced, p.defaultImage.Run),
-		"token keys":    p.tokenKeys.Run,
-		"iPXE template": p.ipxeTemplate.Run,
-		"probes":        p.serveProbes,
-		"metrics":       p.serveMetrics,
+	all := map[string]func(context.Context) error{
+		"cache":      p.cluster.Start,
+		"observer":   p.observer.Run,
+		"token keys": p.tokenKeys.Run,
+		"store":      p.storeWatch.Run,
+		"probes":     p.serveProbes,
+		"metrics":    p.serveMetrics,
 	}
+	if !p.settings.offersOnly() {
+		all["artifacts"] = afterSync(synced, p.store.Run)
+		all["prefetch"] = afterSync(synced, p.prefetch.Run)
+		all["default image"] = afterSync(synced, p.defaultImage.Run)
+		all["iPXE template"] = p.ipxeTemplate.Run
+	}
+	return all
 }
 
 // afterSync delays a part until synced says so. A part whose context ends before
@@ -101,9 +114,13 @@ func afterSync(synced func() bool, part func(context.Context) error) func(contex
 // serve opens the boot and image servers; before the caches have synced, a
 // machine of ours would look unknown.
 func (p *parts) serve(ctx context.Context) error {
+	open, err := listen(ctx, p.listeners)
+	if err != nil {
+		return err
+	}
 	g, ctx := errgroup.WithContext(ctx)
-	for _, l := range p.listeners {
-		g.Go(func() error { return l.serve(ctx) })
+	for i, l := range p.listeners {
+		g.Go(func() error { return l.server.Serve(ctx, open[i], l.handler, l.options) })
 	}
 	p.serving.Store(true)
 	p.logger.Info("serving", "boot", p.settings.bootAddress, "tls", p.settings.bootTLSAddress, "images", p.settings.imageAddress)
@@ -112,7 +129,7 @@ func (p *parts) serve(ctx context.Context) error {
 
 // serveMetrics serves the metrics on a port of their own.
 func (p *parts) serveMetrics(ctx context.Context) error {
-	o := metricsserver.Options{BindAddress: p.settings.metricsAddress, SecureServing: p.settings.metricsSecure}
+	o := metricsserver.Options{BindAddress: p.settings.metricsAddress, SecureServing: p.settings.metricsSecure, CertDir: p.settings.metricsCertDir}
 	if p.settings.metricsSecure {
 		o.FilterProvider = filters.WithAuthenticationAndAuthorization
 	}
@@ -133,7 +150,7 @@ func (p *parts) serveProbes(ctx context.Context) error {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/healthz", healthz.CheckHandler{Checker: healthz.Ping})
-	mux.Handle("/readyz", healthz.CheckHandler{Checker: func(*http.Request) error { return p.ready() }})
+	mux.HandleFunc("/readyz", p.readyz)
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second, MaxHeaderBytes: 16 << 10}
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", p.settings.probeAddress)
 	if err != nil {
@@ -147,13 +164,4 @@ func (p *parts) serveProbes(ctx context.Context) error {
 		return err
 	}
 	return nil
-}
-
-// ready says whether this replica serves, and has what statuses named when it
-// started.
-func (p *parts) ready() error {
-	if !p.serving.Load() {
-		return errors.New("caches have not synced")
-	}
-	return p.prefetch.Ready()
 }

@@ -241,7 +241,7 @@ func (s settings) signingSecret() types.NamespacedName {
 // signedIPXE says why the iPXE that is served would not start with Secure Boot on;
 // nothing is known of one that others serve.
 func (s settings) signedIPXE(arch boot.Architecture) error {
-	if len(s.netbootInterfaces) == 0 {
+	if !s.offersBoots() {
 		return nil
 	}
 	programs := netboot.ProgramsFor(s.ipxeDir, arch)

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -26,10 +27,17 @@ type tokenKeys struct {
 	reader client.Reader
 	// writer makes the Secret where there is none; nil where no tokens are handed
 	// out.
-	writer  client.Writer
+	writer client.Writer
+	// waits is set where tokens are handed out whose keys another process makes.
+	waits   bool
 	secret  types.NamespacedName
 	logger  logr.Logger
 	keyring *boot.Keyring
+	// now is the clock that the API server writes times by; nil is this machine's.
+	now func() time.Time
+	// loading is held by whoever reads the Secret: what was read first must not take
+	// the place of what was read after it.
+	loading sync.Mutex
 }
 
 const (
@@ -58,12 +66,22 @@ func (t *tokenKeys) Run(ctx context.Context) error {
 	return nil
 }
 
+// load reads the Secret once. Others may call it too, for a token of a key that is
+// not known here.
 func (t *tokenKeys) load(ctx context.Context) error {
+	t.loading.Lock()
+	defer t.loading.Unlock()
+	return t.read(ctx)
+}
+
+func (t *tokenKeys) read(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	var s corev1.Secret
 	err := t.reader.Get(ctx, t.secret, &s)
 	switch {
+	case apierrors.IsNotFound(err) && t.waits:
+		return fmt.Errorf("reading token keys: %w; a boot-operator that serves with --ipxe-service-url makes it", err)
 	case apierrors.IsNotFound(err) && t.writer == nil:
 		return nil
 	case apierrors.IsNotFound(err):
@@ -71,7 +89,11 @@ func (t *tokenKeys) load(ctx context.Context) error {
 	case err != nil:
 		return fmt.Errorf("reading token keys: %w", err)
 	}
-	keys, err := keysFrom(s.Data, time.Since(lastChange(&s)) >= tokenSpread)
+	now := time.Now
+	if t.now != nil {
+		now = t.now
+	}
+	keys, err := keysFrom(s.Data, now().Sub(lastChange(&s)) >= tokenSpread)
 	if err == nil {
 		err = t.keyring.Replace(keys...)
 	}
@@ -97,7 +119,7 @@ func (t *tokenKeys) create(ctx context.Context) error {
 	if err == nil {
 		t.logger.Info("made a Secret with a token key", "secret", t.secret)
 	}
-	return t.load(ctx)
+	return t.read(ctx)
 }
 
 // lastChange is when a Secret was written last, as its managed fields tell.
