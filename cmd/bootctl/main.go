@@ -22,6 +22,7 @@ var version = "development"
 const (
 	exitFailure = 1 // what was asked for was understood and did not come about
 	exitUsage   = 2 // it was not understood; nothing was done
+	exitTimeout = 3 // what was waited for has not come about in time
 )
 
 // environment is what a verb reads and writes beside its flags.
@@ -34,11 +35,16 @@ type environment struct {
 // verbs makes the commands, in the order of the help.
 var verbs = []func(*environment) *cobra.Command{
 	newBMCCommand,
+	newBootCommand,
 	newDHCPCommand,
+	newDoctorCommand,
+	newExplainCommand,
 	newHostCommand,
 	newImageCommand,
 	newMoveCommand,
+	newStatusCommand,
 	newUKICommand,
+	newWatchCommand,
 }
 
 func main() {
@@ -59,6 +65,10 @@ func execute(ctx context.Context, args []string, env *environment) int {
 		return 0
 	}
 	fmt.Fprintln(env.Err, "bootctl:", err)
+	var coded codedError
+	if errors.As(err, &coded) {
+		return coded.code
+	}
 	var usage usageError
 	if *started && !errors.As(err, &usage) {
 		return exitFailure
@@ -73,7 +83,7 @@ func newRootCommand(env *environment) (*cobra.Command, *bool) {
 	started := new(bool)
 	root := &cobra.Command{
 		Use:           "bootctl",
-		Short:         "Work beside a boot-operator: publish images, move its objects, configure what is around it",
+		Short:         "Work beside a boot-operator: see what boots, publish images, move its objects, configure what is around it",
 		Version:       versionText(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -112,6 +122,14 @@ func begins(verb *cobra.Command, started *bool) {
 type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
+
+// codedError is an error with an exit code of its own.
+type codedError struct {
+	error
+	code int
+}
+
+func (e codedError) Unwrap() error { return e.error }
 
 // versionText is the version of a release, or the revision of another build.
 func versionText() string {
