@@ -44,7 +44,7 @@ type cluster struct {
 func newCluster(t *testing.T) cluster {
 	t.Helper()
 	config := controlplane.Start(t)
-	install(t, config, controlplane.MetalCRDs, controlplane.Metal3CRDs)
+	install(t, config, controlplane.MetalCRDs, controlplane.Metal3CRDs, certManagerCRDs, monitoringCRDs)
 	c, err := client.New(config, client.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -127,22 +127,29 @@ func parse(text string) ([]*unstructured.Unstructured, error) {
 // render runs a pinned tool at the root of the checkout and parses what it prints.
 func render(t *testing.T, tool string, args ...string) []*unstructured.Unstructured {
 	t.Helper()
-	dir, err := cache.Tools(t.Context(), cache.Development, os.Stderr, tool)
+	out, stderr, err := runTool(t, tool, args...)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("%s %s: %v\n%s", tool, strings.Join(args, " "), err, stderr)
 	}
-	var stderr bytes.Buffer
-	cmd := exec.CommandContext(t.Context(), filepath.Join(dir, tool), args...)
-	cmd.Dir, cmd.Stderr = repo(t), &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("%s %s: %v\n%s", tool, strings.Join(args, " "), err, stderr.String())
-	}
-	objects, err := parse(string(out))
+	objects, err := parse(out)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return objects
+}
+
+// runTool runs a pinned tool at the root of the checkout.
+func runTool(t *testing.T, tool string, args ...string) (stdout, stderr string, err error) {
+	t.Helper()
+	dir, err := cache.Tools(t.Context(), cache.Development, os.Stderr, tool)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out, said bytes.Buffer
+	cmd := exec.CommandContext(t.Context(), filepath.Join(dir, tool), args...)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = repo(t), &out, &said
+	err = cmd.Run()
+	return out.String(), said.String(), err
 }
 
 func repo(t *testing.T) string {
