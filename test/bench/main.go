@@ -49,7 +49,7 @@ var figures = []struct {
 	name    string
 	measure func(ctx context.Context, binary, dir string) error
 }{
-	{"throughput", throughput}, {"requests", requests}, {"scripts", scripts}, {"offers", offers}, {"cold-blob", coldBlob}, {"composing", composing},
+	{"throughput", throughput}, {"requests", requests}, {"scripts", scripts}, {"offers", offers}, {"cold-blob", coldBlob}, {"composing", composing}, {"fleet", rollout},
 }
 
 // run measures what is wanted; all where nothing is named.

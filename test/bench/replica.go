@@ -34,7 +34,7 @@ func startReplica(ctx context.Context, binary, dir string, api *httptest.Server,
 	}
 	r := &replica{boot: freeAddress(), probe: freeAddress()}
 	flags = append(flags, "--kubeconfig="+kubeconfig, "--namespace=bench", "--leader-elect", "--boot-server-address="+r.boot, "--health-probe-bind-address="+r.probe,
-		"--image-proxy-server-address=0", "--metrics-bind-address=0", "--artifact-dir="+filepath.Join(dir, "store"), "--allowed-registries=*", "--image-server-url=http://"+r.boot+"/httpboot")
+		"--image-proxy-server-address=0", "--metrics-bind-address=0", "--client-request-rate=0", "--artifact-dir="+filepath.Join(dir, "store"), "--allowed-registries=*", "--image-server-url=http://"+r.boot+"/httpboot")
 	r.cmd = exec.CommandContext(ctx, binary, flags...)
 	r.cmd.Stdout, r.cmd.Stderr = &r.log, &r.log
 	if err := r.cmd.Start(); err != nil {

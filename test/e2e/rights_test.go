@@ -16,21 +16,21 @@ import (
 	"github.com/boot-operator/boot-operator/test/cache"
 )
 
-// grant gives the operator the rights that config/rbac would, with its own
-// namespace in this one.
+// grant gives the operator the rights that config would, with its own namespace in
+// this one.
 func grant(t *testing.T, c client.Client, namespace string) {
 	t.Helper()
-	var role rbacv1.ClusterRole
-	read(t, "role.yaml", &role)
 	subjects := []rbacv1.Subject{{Kind: "User", Name: operatorUser}}
-	objects := []client.Object{
-		&role,
-		&rbacv1.ClusterRoleBinding{
+	var objects []client.Object
+	for _, file := range []string{"rbac/role.yaml", "rbac/role_secrets.yaml", "rbac/role_ironcore.yaml", "components/baremetalhost/role.yaml"} {
+		var role rbacv1.ClusterRole
+		read(t, file, &role)
+		objects = append(objects, &role, &rbacv1.ClusterRoleBinding{
 			ObjectMeta: metav1.ObjectMeta{Name: role.Name}, Subjects: subjects,
 			RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role.Name},
-		},
+		})
 	}
-	for _, file := range []string{"leader_election.yaml", "own_namespace.yaml"} {
+	for _, file := range []string{"rbac/leader_election.yaml", "rbac/own_namespace.yaml"} {
 		var own rbacv1.Role
 		read(t, file, &own)
 		own.Namespace = namespace
@@ -50,7 +50,7 @@ func read(t *testing.T, name string, into any) {
 	t.Helper()
 	root, err := cache.Repo()
 	require.NoError(t, err)
-	b, err := os.ReadFile(filepath.Join(root, "config", "rbac", name))
+	b, err := os.ReadFile(filepath.Join(root, "config", filepath.FromSlash(name)))
 	require.NoError(t, err)
 	require.NoError(t, yaml.UnmarshalStrict(b, into))
 }

@@ -137,7 +137,7 @@ func (s *site) start(name string, args ...string) *operator {
 	args = append([]string{
 		"--kubeconfig=" + s.kubeconfig(), "--namespace=" + s.namespace, "--claim-namespaces=" + s.namespace,
 		"--artifact-dir=" + filepath.Join(s.dir, name), "--metrics-bind-address=0", "--health-probe-bind-address=0", "--image-proxy-server-address=0",
-		"--allowed-registries=*", "--zap-devel", "--resolve-interval=10s", "--drain-timeout=5s",
+		"--allowed-registries=*", "--zap-devel", "--resolve-interval=10s", "--drain-delay=0s", "--drain-timeout=5s",
 	}, args...)
 	op := &operator{t: s.t, log: &transcript.Transcript{}, done: make(chan struct{}), name: name}
 	op.cmd = s.network.Command(filepath.Join(bin, "boot-operator"), args...)
