@@ -141,7 +141,7 @@ func discover(ctx context.Context, nic string, wait time.Duration) ([]offer, err
 	if err != nil {
 		return nil, fmt.Errorf("opening a packet socket: %w", err)
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	// Who answers by unicast, as a ProxyDHCP may, answers to a MAC address that is not
 	// this interface's.
 	_ = conn.SetPromiscuous(true)

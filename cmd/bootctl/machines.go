@@ -154,7 +154,7 @@ func (f *fleet) hosts(ctx context.Context, r client.Reader) ([]*metal3.BareMetal
 	case err == nil:
 	case meta.IsNoMatchError(err), errors.As(err, &discovery):
 		f.noHosts = errNoHosts
-		return nil, nil
+		return nil, nil //nolint:nilerr // there are none
 	case apierrors.IsForbidden(err):
 		f.noHosts = f.kindly(err, "list", "BareMetalHosts")
 		fmt.Fprintf(f.env.Err, "BareMetalHosts are left out: %v\n", f.noHosts)

@@ -59,11 +59,11 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener, h http.Handler, o S
 	srv.ConnState = d.follow
 	defer func() { _ = srv.Close() }() // nothing is left to be told
 	limited := s.listener(ln, o)
-	served := make(chan error, 1)
-	go func() { served <- serveOn(srv, limited, o.TLS != nil) }()
+	served := make(chan struct{})
+	go func() { defer close(served); err = serveOn(srv, limited, o.TLS != nil) }()
 	s.log.V(1).Info("Serving", "server", o.Name, "address", ln.Addr().String(), "tls", o.TLS != nil)
 	select {
-	case err = <-served:
+	case <-served:
 		return fmt.Errorf("serving %s on %s: %w", o.Name, ln.Addr(), err)
 	case <-ctx.Done():
 	}

@@ -1,6 +1,7 @@
 package httpserver
 
 import (
+	"context"
 	"encoding/json"
 	"net"
 	"net/http"
@@ -48,8 +49,8 @@ func TestWhoamiTellsTheAddressAsItCame(t *testing.T) {
 func TestWhoamiKnowsTheProxyProtocol(t *testing.T) {
 	w := newWorld(t, func(w *world) { w.options.ProxyProtocolFrom = []netip.Prefix{netip.PrefixFrom(addrA, 32)} })
 	url := w.bootServer() + "/whoami"
-	balanced := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, Dial: func(network, addr string) (net.Conn, error) {
-		c, err := net.Dial(network, addr)
+	balanced := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		c, err := (&net.Dialer{}).DialContext(ctx, network, addr)
 		if err != nil {
 			return nil, err
 		}

@@ -36,7 +36,7 @@ boot_operator_configs{kind="HTTPBootConfig",ready="false",reason="ImageNotFound"
 boot_operator_configs{kind="HTTPBootConfig",ready="unknown",reason="other"} 1
 boot_operator_configs{kind="IPXEBootConfig",ready="unknown",reason="none"} 1
 `)
-	i.put(httpConfig("d", 3))                     // ready now, the same claim
+	i.put(httpConfig("d", 3))                      // ready now, the same claim
 	i.put(httpConfig("b", 1, claiming("9.9.9.9"))) // another claim
 	i.drop(objectKey{0, defaultName, "e"})
 	i.drop(objectKey{1, defaultName, "c"})
@@ -44,7 +44,7 @@ boot_operator_configs{kind="IPXEBootConfig",ready="unknown",reason="none"} 1
 }
 
 func TestMachinesThatBootAreThoseWhoseBytesAreNotDelivered(t *testing.T) {
-	began := func(c *v1alpha1.BootStatus) {}
+	began := func(*v1alpha1.BootStatus) {}
 	done := func(c *v1alpha1.BootStatus) {
 		c.Stages = []v1alpha1.BootStage{{Name: v1alpha1.BootStageName(boot.StageUKI), Attempt: 2, CompletedTime: micro(epoch)}}
 	}

@@ -105,7 +105,7 @@ func (m *Machine) LastBoot(now time.Time) Boot {
 		entries = append(entries, Entry{Time: now, Kind: Now, What: string(b.State.Stage) + after(b.State.Why), Warning: b.State.Stuck})
 	}
 	explainGaps(entries, b.State)
-	b.Entries = append(entries, v.eventEntries(entries[0].Time)...)
+	b.Entries = slices.Concat(entries, v.eventEntries(entries[0].Time))
 	sortEntries(b.Entries)
 	return b
 }
@@ -263,17 +263,11 @@ func Bytes(n int64) string {
 	return fmt.Sprintf("%.1f %ciB", value, "KMGT"[prefix])
 }
 
-// told are the reasons of events that the status tells better.
-var told = []string{
-	v1alpha1.ReasonAttemptOpened, v1alpha1.ReasonBootOffered, v1alpha1.ReasonUKIDelivered, v1alpha1.ReasonIPXEScriptDelivered,
-	v1alpha1.ReasonIgnitionDataDelivered, v1alpha1.ReasonCloudInitDelivered, "BootBegun", "BootDelivered", "StateChanged",
-}
-
-// eventEntries are the events since a time that tell more than the status.
+// eventEntries are the warnings since a time: what went well the status tells better.
 func (v *view) eventEntries(since time.Time) []Entry {
 	var all []Entry
 	for _, e := range v.Events {
-		if e.Time.Before(since.Add(-eventMargin)) || e.Time.After(v.now) || slices.Contains(told, e.Reason) {
+		if e.Time.Before(since.Add(-eventMargin)) || e.Time.After(v.now) || !e.Warning {
 			continue
 		}
 		what := e.Reason + after(clip(e.Message))
@@ -283,7 +277,7 @@ func (v *view) eventEntries(since time.Time) []Entry {
 		if e.Count > 1 {
 			what += fmt.Sprintf(" (%d times)", e.Count)
 		}
-		all = append(all, Entry{Time: e.Time, Kind: EventSeen, What: sentence(what), Warning: e.Warning})
+		all = append(all, Entry{Time: e.Time, Kind: EventSeen, What: sentence(what), Warning: true})
 	}
 	sortEntries(all)
 	return all[max(0, len(all)-maxEvents):]

@@ -287,7 +287,7 @@ func TestASlowTransferSaysWhatItPointsTo(t *testing.T) {
 func TestEventsAreBounded(t *testing.T) {
 	m := machine(t, "booted")
 	for i := range 1000 {
-		m.Events = append(m.Events, timeline.Event{Time: at("11:58:00").Add(time.Duration(i) * time.Millisecond), Object: "HTTPBootConfig booted", Reason: "Any", Message: strings.Repeat("x", 5000) + fmt.Sprint(i)})
+		m.Events = append(m.Events, timeline.Event{Time: at("11:58:00").Add(time.Duration(i) * time.Millisecond), Object: "HTTPBootConfig booted", Reason: "Any", Warning: true, Message: strings.Repeat("x", 5000) + fmt.Sprint(i)})
 	}
 	b := m.LastBoot(machines.Now)
 	require.Less(t, len(b.Entries), 120)
