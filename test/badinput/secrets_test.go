@@ -20,7 +20,7 @@ import (
 )
 
 // tokenPattern is every token, also those that the operator mints by itself.
-var tokenPattern = regexp.MustCompile(`\bAQ[A-Za-z0-9_-]{78}\b`)
+var tokenPattern = regexp.MustCompile(`\bAQ[A-Za-z0-9_-]{78}`)
 
 func keyOf(m machine) client.ObjectKey { return client.ObjectKeyFromObject(m.HTTPBootConfig) }
 

@@ -191,7 +191,7 @@ func (s *site) start(args ...string) {
 		"--artifact-dir=" + filepath.Join(s.dir, "state"), fmt.Sprintf("--artifact-max-bytes=%d", budget),
 		"--allowed-registries=" + strings.Join(append(s.plain, s.secure...), ","), "--plain-http-registries=" + strings.Join(s.plain, ","),
 		"--registry-ca-file=" + filepath.Join(s.dir, "ca.pem"), "--allowed-url-hosts=" + strings.Join(s.urls, ","),
-		"--resolve-interval=10s", "--drain-timeout=20s", "--zap-devel", "--zap-log-level=9",
+		"--resolve-interval=10s", "--drain-delay=0s", "--drain-timeout=20s", "--zap-devel", "--zap-log-level=9",
 	}, args...)...)
 	cmd.Stdout, cmd.Stderr = s.log, s.log
 	cmd.Dir = s.t.TempDir() // nothing is found because it lies where the operator was started

@@ -61,7 +61,7 @@ func serving(t *testing.T, l ledger) {
 	s.translatesServers()
 	s.isScraped("8080")
 	s.isScraped("7080")
-	s.offersBoots(offers)
+	s.offersBoots()
 	s.changesLeader(a, b)
 
 	requests := s.settle(l)
@@ -215,7 +215,7 @@ func (s *site) isScraped(port string) {
 
 // offersBoots has the process that only offers boots do so, to a machine of each kind
 // of config, and to one so often that its events are told in one.
-func (s *site) offersBoots(offers *operator) {
+func (s *site) offersBoots() {
 	s.t.Helper()
 	lan := s.network.Sniff(s.t)
 	image, _ := s.publishUKI("1")

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"cmp"
 	"context"
@@ -10,7 +11,9 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"os/exec"
 	"regexp"
+	"strings"
 	"sync"
 	"time"
 
@@ -21,6 +24,7 @@ import (
 
 	"github.com/boot-operator/boot-operator/api/v1alpha1"
 	"github.com/boot-operator/boot-operator/internal/bmcsim"
+	"github.com/boot-operator/boot-operator/test/cache"
 	"github.com/boot-operator/boot-operator/test/lab"
 )
 
@@ -88,13 +92,81 @@ func (s *site) bootMachine(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	if err := s.followHost(ctx, console, metal3.StateProvisioned); err != nil {
+	stopWatch, err := s.watchMachine(ctx, console)
+	if err != nil {
+		return fmt.Errorf("watching the machine: %w", err)
+	}
+	err = s.followHost(ctx, console, metal3.StateProvisioned)
+	stopWatch()
+	if err != nil {
 		return errors.Join(err, fmt.Errorf("the last lines of the operator's log:\n%s", s.operator.logTail()))
 	}
 	if err := s.showFetched(ctx); err != nil {
 		return err
 	}
+	if err := s.showBoot(ctx); err != nil {
+		return err
+	}
 	return s.handBack(ctx, console)
+}
+
+// bootctl is the command line, for the demo's cluster.
+func (s *site) bootctl(ctx context.Context, verb string, args ...string) *exec.Cmd {
+	return exec.CommandContext(ctx, s.workdir.file("bootctl"), append([]string{verb, "--kubeconfig=" + s.workdir.file("kubeconfig"), "-n=default"}, args...)...)
+}
+
+// buildBootctl builds the command line.
+func (s *site) buildBootctl(ctx context.Context) error {
+	root, err := cache.Repo()
+	if err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", s.workdir.file("bootctl"), "./cmd/bootctl")
+	cmd.Dir = root
+	if said, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("building bootctl: %w\n%s", err, said)
+	}
+	return nil
+}
+
+// watchMachine shows what bootctl watch tells of the machine, until it is stopped.
+func (s *site) watchMachine(ctx context.Context, console *timedLines) (stop func(), err error) {
+	if err := s.buildBootctl(ctx); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	watch := s.bootctl(ctx, "watch", hostName)
+	out, err := watch.StdoutPipe()
+	if err == nil {
+		err = watch.Start()
+	}
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for lines := bufio.NewScanner(out); lines.Scan(); {
+			if _, change, found := strings.Cut(lines.Text(), "  "); found { // its time is beside ours
+				console.say("bootctl watch: " + change)
+			}
+		}
+		_ = watch.Wait() // it ends when it is stopped
+	}()
+	return func() { cancel(); <-done }, nil
+}
+
+// showBoot shows what bootctl tells of the machine's boot.
+func (s *site) showBoot(ctx context.Context) error {
+	for _, verb := range []string{"status", "explain"} {
+		text, err := s.bootctl(ctx, verb, hostName).CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("bootctl %s: %w\n%s", verb, err, text)
+		}
+		fmt.Fprintf(s.out, "$ bootctl %s %s\n%s\n", verb, hostName, text)
+	}
+	return nil
 }
 
 // handBack takes the image from the host: its machine is switched off, and the host

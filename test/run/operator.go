@@ -91,7 +91,7 @@ func (s *site) everythingOn() []string {
 		"--namespace=" + operatorNamespace,
 		"--token-secret=" + tokenSecret,
 		"--secret-watch",
-		"--drain-timeout=2s",
+		"--drain-delay=0s", "--drain-timeout=2s",
 	}
 }
 
