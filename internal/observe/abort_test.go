@@ -2,6 +2,7 @@ package observe
 
 import (
 	"context"
+	"maps"
 	"testing"
 	"time"
 
@@ -32,7 +33,10 @@ func (w *world) abort(o *Observer, value string) {
 }
 
 func TestOnlyThePresentAttemptCanBeAborted(t *testing.T) {
-	for value, aborted := range map[string]bool{"3": true, " 3 ": true, "2": false, "4": false, "": false, "0": false, "-3": false, "three": false, "3.0": false, "99999999999999999999": false} {
+	cases := map[string]bool{"2": false, "4": false, "": false, "0": false, "-3": false, "three": false, "3.0": false, "99999999999999999999": false}
+	right := map[string]bool{"3": true, "\t3\n": true}
+	maps.Copy(cases, right)
+	for value, aborted := range cases {
 		t.Run(value, func(t *testing.T) {
 			s := stateOf(config(opened(3, t0, causeSpecChanged), aborting(value)))
 			require.Equal(t, aborted, asksForAttempt(s.cfg))

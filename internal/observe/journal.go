@@ -251,19 +251,24 @@ func (j *journal) truncate() error {
 	return nil
 }
 
-// sync makes what was flushed survive a crash of the machine.
+// sync makes what was flushed survive a crash of the machine. It does not hold the
+// lock meanwhile: who serves flushes, and must not wait for a slow disk.
 func (j *journal) sync() error {
 	j.io.Lock()
-	defer j.io.Unlock()
-	if !j.unsafe || j.closed {
+	file, due := j.file, j.unsafe && !j.closed
+	j.unsafe = j.unsafe && !due
+	j.io.Unlock()
+	if !due {
 		return nil
 	}
-	if err := j.file.Sync(); err != nil {
-		j.broken = true
-		return fmt.Errorf("syncing journal: %w", err)
+	err := file.Sync()
+	if err == nil || errors.Is(err, os.ErrClosed) { // closed: another file that is durable took its place
+		return nil
 	}
-	j.unsafe = false
-	return nil
+	j.io.Lock()
+	defer j.io.Unlock()
+	j.broken, j.unsafe = true, true
+	return fmt.Errorf("syncing journal: %w", err)
 }
 
 // rewrite replaces the file by one that holds only what is pending.

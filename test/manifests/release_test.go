@@ -2,6 +2,7 @@ package manifests
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -98,4 +99,11 @@ func kubectl(t *testing.T, args ...string) {
 	require.NoError(t, os.WriteFile(kubeconfig, controlplane.Shared(t).Kubeconfig, 0o600))
 	out, err := command(t, filepath.Join(dir, "kubectl"), append(args, "--kubeconfig="+kubeconfig)...).CombinedOutput()
 	require.NoError(t, err, string(out))
+}
+
+func command(t *testing.T, program string, args ...string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), program, args...)
+	cmd.Dir = repo(t)
+	return cmd
 }
