@@ -102,13 +102,17 @@ func TestInstalledOperatorBootsAMachine(t *testing.T) {
 	})
 }
 
-// install applies the manifests and returns the flags of the operator.
+// install applies the manifests and returns the flags of the operator. What others may
+// not try anew, for fields that never change, goes with the test.
 func (c cluster) install(t *testing.T, manifests string) (args []string) {
 	t.Helper()
 	objects, err := parse(manifests)
 	require.NoError(t, err)
 	for _, object := range objects {
 		require.NoError(t, c.apply(t.Context(), object), "%s %s", object.GetKind(), object.GetName())
+		if kind := object.GetKind(); kind == "Deployment" || kind == "Service" {
+			t.Cleanup(func() { _ = c.Delete(context.Background(), object) })
+		}
 		if object.GetKind() == "Deployment" {
 			containers, _, _ := unstructured.NestedSlice(object.Object, "spec", "template", "spec", "containers")
 			require.Equal(t, "registry.example.com/boot-operator:v9", containers[0].(map[string]any)["image"])
