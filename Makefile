@@ -101,7 +101,7 @@ test: unit fuzz-smoke e2e ## Everything: unit, controllers, manifests and docs, 
 # test builds and starts.
 .PHONY: unit
 unit: controlplane # What needs no machine. Packages that start processes run without the race detector.
-	go test $(RACE) -timeout 15m $$(go list ./... | grep -v '/boot-operator/test/')
+	go test $(RACE) -timeout 25m $$(go list ./... | grep -v '/boot-operator/test/')
 	go test -count=1 -timeout 30m $$(go list ./test/... | grep -v '/test/e2e') # test/image compiles everything anew
 
 .PHONY: fuzz-smoke

@@ -42,7 +42,9 @@ func TestImageIsBuiltWithoutADaemon(t *testing.T) {
 	images, err := registry.Serve("127.0.0.1:0", registry.Options{})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = images.Close() })
-	dist := t.TempDir()
+	dist, err := os.MkdirTemp("", "image-") // ko takes no capitals in it
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = os.RemoveAll(dist) })
 	build := command(t, "make", "image", "IMAGE_TOOL=ko", "IMG=example.com/boot-operator:v9.8.7", "VERSION=9.8.7", "PLATFORMS=linux/amd64", "DIST="+dist)
 	build.Env = append(os.Environ(), "KO_DEFAULTBASEIMAGE="+publishBase(t, images))
 	out, err := build.CombinedOutput()
@@ -139,20 +141,26 @@ func (l layout) blob(t *testing.T, d ocispec.Descriptor) []byte {
 	return content
 }
 
-// images are the manifests of the one index that the layout holds, by platform.
+// images are the manifests that the layout holds, by platform: one, or those of an
+// index.
 func (l layout) images(t *testing.T) map[string]ocispec.Manifest {
 	t.Helper()
-	var top, index ocispec.Index
+	var index ocispec.Index
 	text, err := os.ReadFile(filepath.Join(string(l), "index.json"))
 	require.NoError(t, err)
-	require.NoError(t, json.Unmarshal(text, &top))
-	require.Len(t, top.Manifests, 1)
-	l.read(t, top.Manifests[0], &index)
+	require.NoError(t, json.Unmarshal(text, &index))
+	require.Len(t, index.Manifests, 1)
+	if top := index.Manifests[0]; top.MediaType == ocispec.MediaTypeImageIndex {
+		index = ocispec.Index{}
+		l.read(t, top, &index)
+	}
 	images := map[string]ocispec.Manifest{}
 	for _, entry := range index.Manifests {
 		var manifest ocispec.Manifest
+		var config ocispec.Image
 		l.read(t, entry, &manifest)
-		images[entry.Platform.OS+"/"+entry.Platform.Architecture] = manifest
+		l.read(t, manifest.Config, &config)
+		images[config.OS+"/"+config.Architecture] = manifest
 	}
 	return images
 }
